@@ -1,0 +1,176 @@
+"""From looks at a directory to the checkpoints in it: what they are called, when they came and went, what they hold."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from pytest_ckpt.checkpoints.content import StateTable, identify
+from pytest_ckpt.checkpoints.file_content import DamagedFile, FileContent, ReadError
+from pytest_ckpt.checkpoints.grouping import Part, units_of
+from pytest_ckpt.checkpoints.units import Unit, number_in
+from pytest_ckpt.records.checkpoint import Checkpoint
+
+if TYPE_CHECKING:
+    from pytest_ckpt.records.run import Look, SaveEvent
+    from pytest_ckpt.records.tree import Entry, Tree
+
+#: Reads the stored content of a file.
+Reader: TypeAlias = Callable[["Entry"], FileContent | ReadError]
+
+
+@dataclass(slots=True)
+class _Version:
+    """One content under a unit's path, while the looks are gone through."""
+
+    unit: Unit
+    look: int
+    settled: int
+    entries: tuple[Entry, ...]
+    saved_after: int
+    gone_after: int | None = None
+    number: int = 1
+    foreign: bool = False
+
+    @property
+    def contents(self) -> dict[str, str]:
+        return {entry.path: entry.content for entry in self.entries}
+
+
+def catalogue(
+    looks: Sequence[Look],
+    saves: Sequence[SaveEvent],
+    known: Iterable[Unit],
+    pattern: str | None,
+    read: Reader,
+    table: StateTable,
+) -> tuple[Checkpoint, ...]:
+    """Return the checkpoints of a run in the order in which they appeared.
+
+    Args:
+        looks: the directory over time; the first is what the run started from.
+        saves: saves that were seen to begin.
+        known: what the layouts of the frameworks recognise.
+        pattern: what the job declared with `Job.layout`.
+        read: reads a file content of the evidence store.
+        table: the states that were seen.
+    """
+    units = list(known)
+    if pattern is not None:
+        units += _declared(looks, pattern, units)
+    else:
+        units += units_of(looks, lambda entry: _part(read(entry), table), units)
+    versions = sorted((v for unit in units for v in _versions(unit, looks, saves)), key=lambda v: (v.look, v.unit.path))
+    found = (_describe(version, looks, saves, read, table) for version in versions)
+    return tuple(checkpoint for checkpoint in found if _counts(checkpoint, pattern))
+
+
+def _declared(looks: Sequence[Look], pattern: str, known: Sequence[Unit]) -> list[Unit]:
+    paths = {entry.path: None for look in looks for entry in look.tree.entries if entry.kind != "link"}
+    taken = {unit.path for unit in known}
+    return [number_in(path) for path in paths if fnmatch.fnmatchcase(path, pattern) and path not in taken]
+
+
+def _part(content: FileContent | ReadError, table: StateTable) -> Part | None:
+    """Say what part of the training state a file holds: the model, something else of it, or nothing."""
+    if isinstance(content, ReadError):
+        return None
+    hits = {hit.kind for entry in content.tensors if table.knows(entry) for hit in table.hits[entry.digest]}
+    named = sum(table.names(entry) for entry in content.tensors)
+    if hits & {"weights", "ema"} or (table.trained and named >= len(table.trained)):
+        return "weights"
+    return "other" if content.has_optimizer or hits else None
+
+
+def _versions(unit: Unit, looks: Sequence[Look], saves: Sequence[SaveEvent]) -> list[_Version]:
+    """Follow one path through the looks."""
+    versions: list[_Version] = []
+    current: _Version | None = None
+    for index, look in enumerate(looks):
+        entries = unit.entries(look.tree)
+        if not entries:
+            if current is not None:
+                current.gone_after, current = look.step, None
+        elif current is None or _is_other(current, entries, looks, saves):
+            if current is not None:
+                current.gone_after = look.step
+            current = _Version(unit, index, index, entries, look.step, number=len(versions) + 1, foreign=index == 0)
+            versions.append(current)
+        elif {entry.path: entry.content for entry in entries} != current.contents:
+            current.settled, current.entries = index, entries
+    return versions
+
+
+def _is_other(current: _Version, entries: Sequence[Entry], looks: Sequence[Look], saves: Sequence[SaveEvent]) -> bool:
+    """Say whether the content was replaced, rather than still being written at the look before."""
+    now = {entry.path: entry.content for entry in entries}
+    if all(now.get(path) == content for path, content in current.contents.items()):
+        return False
+    look = looks[current.settled]
+    in_writing = any(_is_part(current.unit, path) for path in look.writing)
+    return not in_writing or _in_main_thread(current, saves) is True
+
+
+def _is_part(unit: Unit, path: str) -> bool:
+    return any(path == own or path.startswith(own + "/") for own in (unit.path, *unit.others))
+
+
+def _in_main_thread(version: _Version, saves: Sequence[SaveEvent]) -> bool | None:
+    """Say which thread wrote it; None if no save of it was seen to begin."""
+    threads = [
+        save.in_main_thread
+        for save in saves
+        if save.step <= version.saved_after and _is_part(version.unit, save.path) and save.by != "open"
+    ] or [save.in_main_thread for save in saves if save.step <= version.saved_after and _is_part(version.unit, save.path)]
+    return threads[-1] if threads else None
+
+
+def _describe(
+    version: _Version, looks: Sequence[Look], saves: Sequence[SaveEvent], read: Reader, table: StateTable
+) -> Checkpoint:
+    contents, problem = _read_all(version.entries, read)
+    content = identify(contents, table) if contents else None
+    checkpoint = Checkpoint(
+        path=version.unit.path,
+        version=version.number,
+        claimed=version.unit.claimed,
+        claim_is_step=version.unit.claim_is_step,
+        saved_after=version.saved_after,
+        look=version.look,
+        settled=version.settled,
+        kept=version.gone_after is None,
+        gone_after=version.gone_after,
+        foreign=version.foreign,
+        in_main_thread=_in_main_thread(version, saves) is True,
+        content=content,
+        problem=problem,
+        size=sum(entry.size for entry in version.entries),
+        files=tuple(entry.path for entry in version.entries),
+        others=version.unit.others,
+    )
+    return replace(checkpoint, kind=_kind(contents, checkpoint))
+
+
+def _read_all(entries: Iterable[Entry], read: Reader) -> tuple[dict[str, FileContent], str]:
+    contents: dict[str, FileContent] = {}
+    problem = ""
+    for entry in entries:
+        content = read(entry)
+        if isinstance(content, FileContent):
+            contents[entry.path] = content
+        elif isinstance(content, DamagedFile) and not problem:
+            problem = f"{entry.path}: {content.problem}"
+    return contents, problem
+
+
+def _kind(contents: dict[str, FileContent], checkpoint: Checkpoint) -> Literal["full", "weights", "unknown"]:
+    if any(content.has_optimizer for content in contents.values()):
+        return "full"
+    return "weights" if checkpoint.content is not None and checkpoint.content.matched else "unknown"
+
+
+def _counts(checkpoint: Checkpoint, pattern: str | None) -> bool:
+    """Leave out what only looks like a checkpoint: a unit found by its content that holds nothing of the model."""
+    return checkpoint.claim_is_step or pattern is not None or checkpoint.kind != "unknown" or checkpoint.foreign

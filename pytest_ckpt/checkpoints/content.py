@@ -1,0 +1,201 @@
+"""Which step is in this file? Answered by comparing its tensors with the states that were seen, never by its name."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from pytest_ckpt.records.checkpoint import Content
+
+if TYPE_CHECKING:
+    from pytest_ckpt.checkpoints.file_content import FileContent, TensorEntry
+    from pytest_ckpt.records.state import Reading, StateRecord, StepRecord
+
+_WRAPPERS: Final = ("module.", "_orig_mod.", "_fsdp_wrapped_module.")
+#: Kinds of state in the order in which a match is believed.
+_KINDS: Final = ("weights", "ema")
+
+
+class _Hit(NamedTuple):
+    """A state that has a tensor of this digest."""
+
+    kind: str
+    key: str
+    transform: str
+
+
+@dataclass(slots=True)
+class StateTable:
+    """All tensors that were seen, by digest: which parameter, after which steps, under which change."""
+
+    trained: frozenset[str] = frozenset()
+    hits: dict[str, dict[_Hit, set[int]]] = field(default_factory=lambda: defaultdict(dict))
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    last_step: int = 0
+
+    @classmethod
+    def of(cls, steps: Sequence[StepRecord], states: Iterable[StateRecord]) -> StateTable:
+        """Return the table of a run."""
+        table = cls(last_step=len(steps))
+        for step in steps:
+            for kind in ("weights", "optimizer", "ema"):
+                table._add_all(kind, step.index - 1, step.state.get(kind, {}))
+            table._add_all("weights", step.index, step.state.get("update", {}))
+        table.trained = frozenset(key for step in steps for key in step.state.get("update", {}))
+        for state in states:
+            table._add_state(state)
+        return table
+
+    def _add_all(self, kind: str, step: int, component: Mapping[str, Reading]) -> None:
+        for key, reading in component.items():
+            self._add(kind, key, step, reading)
+
+    def _add(self, kind: str, key: str, step: int, reading: Reading) -> None:
+        if reading.shape is None or reading.unreadable:
+            return
+        self.shapes[f"{kind}/{key}"] = reading.shape
+        self.hits[reading.digest].setdefault(_Hit(kind, key, ""), set()).add(step)
+        for digest in reading.alike:
+            self.hits[digest].setdefault(_Hit(kind, key, "cast"), set()).add(step)
+
+    def _add_state(self, state: StateRecord) -> None:
+        """Add a state between steps, unless it is that of another step come back, as after loading the best model."""
+        for path, reading in state.readings.items():
+            kind, key = path.split("/", 1)
+            if _Hit(kind, key, "") not in self.hits.get(reading.digest, {}):
+                self._add(kind, key, state.step, reading)
+
+    def knows(self, entry: TensorEntry) -> bool:
+        """Say whether the tensor is part of some state that was seen."""
+        return not is_trivial(entry) and entry.digest in self.hits
+
+    def names(self, entry: TensorEntry) -> bool:
+        """Say whether the tensor has the name and shape of a trained parameter, whatever its value."""
+        return any(
+            entry.shape == self.shapes.get(f"weights/{key}") and plain_key(entry.key).endswith(plain_name(key))
+            for key in self.trained
+        )
+
+
+def is_trivial(entry: TensorEntry) -> bool:
+    """Say whether a tensor is so plain (zeros, ones, nothing) that its value identifies no step."""
+    if entry.numel == 0 or entry.norm is None:
+        return True
+    return entry.constant and (entry.norm == 0 or math.isclose(entry.norm, math.sqrt(entry.numel), rel_tol=1e-6))
+
+
+def plain_key(key: str) -> str:
+    """Return a key of a file without the prefixes of wrappers."""
+    for wrapper in _WRAPPERS:
+        key = key.replace(wrapper, "")
+    return key
+
+
+def plain_name(key: str) -> str:
+    """Return a parameter's name without the label of the model that owns it."""
+    return key.split(":", 1)[-1]
+
+
+def identify(files: Mapping[str, FileContent], table: StateTable) -> Content:
+    """Return which step's state the files of one checkpoint hold."""
+    groups: dict[str, _Group] = defaultdict(_Group)
+    optimizer = _Group()
+    for name, content in files.items():
+        for entry in content.tensors:
+            if table.knows(entry):
+                _sort_in(entry, name, table, groups, optimizer)
+    best = max(groups.values(), key=lambda group: group.rank, default=_Group())
+    missing = _missing(files, table, best)
+    return Content(
+        expected=len(_identifiable(table)),
+        matched=len(best.steps),
+        steps=tuple(sorted(_agree(best, optimizer))),
+        groups=_groups(best, optimizer),
+        missing=missing,
+        transform=best.transform,
+    )
+
+
+@dataclass(slots=True)
+class _Group:
+    """Tensors that lie together in a file: the steps that each parameter fits."""
+
+    steps: dict[str, set[int]] = field(default_factory=dict)
+    transform: str = ""
+
+    @property
+    def common(self) -> set[int]:
+        return set.intersection(*self.steps.values()) if self.steps else set()
+
+    @property
+    def rank(self) -> tuple[int, int, int]:
+        """The most parameters first, then one that agrees on a step, then the latest."""
+        return len(self.steps), bool(self.common), max(self.common, default=-1)
+
+    def add(self, key: str, steps: set[int]) -> None:
+        self.steps[key] = self.steps[key] | steps if key in self.steps else set(steps)
+
+
+def _sort_in(
+    entry: TensorEntry, file: str, table: StateTable, groups: dict[str, _Group], optimizer: _Group
+) -> None:
+    """Put one tensor into the group of its neighbours."""
+    hits = table.hits[entry.digest]
+    kinds = [kind for kind in _KINDS if any(hit.kind == kind for hit in hits)]
+    for hit, steps in hits.items():
+        if hit.kind == "optimizer":
+            optimizer.add(hit.key, steps)
+        elif kinds and hit.kind == kinds[0] and (hit.key in table.trained or hit.kind == "ema"):
+            group = groups[f"{file}:{hit.kind}:{_prefix(entry.key, hit.key)}"]
+            group.add(hit.key, steps)
+            group.transform = "EMA" if hit.kind == "ema" else hit.transform
+
+
+def _prefix(key: str, parameter: str) -> str:
+    """Return what stands before the parameter's name in a file, so that a model and its best copy are told apart."""
+    plain, name = plain_key(key), plain_name(parameter).split("/", 1)[-1]
+    return plain[: -len(name)] if plain.endswith(name) else key.split(".", 1)[0] if "." in key else ""
+
+
+def _identifiable(table: StateTable) -> set[str]:
+    """Return the trained parameters whose value was read."""
+    return {key for key in table.trained if f"weights/{key}" in table.shapes}
+
+
+def _agree(weights: _Group, optimizer: _Group) -> set[int]:
+    """Return the steps on which weights and optimizer state agree."""
+    if weights.steps and optimizer.steps:
+        return weights.common & optimizer.common
+    return weights.common
+
+
+def _groups(weights: _Group, optimizer: _Group) -> dict[str, tuple[int, ...]]:
+    """Return which steps the parts fit where they do not agree on one."""
+    if _agree(weights, optimizer) or not weights.steps:
+        return {}
+    parts: dict[str, set[int]] = {}
+    for name, group in (("weights", weights), ("optimizer", optimizer)):
+        if group.common:
+            parts[name] = group.common
+        else:
+            for key, steps in group.steps.items():
+                parts[f"{name} {plain_name(key)}"] = steps
+    return {name: tuple(sorted(steps)) for name, steps in parts.items()}
+
+
+def _missing(files: Mapping[str, FileContent], table: StateTable, best: _Group) -> tuple[str, ...]:
+    """Return the trained parameters that the files do not even name, if they hold others of the model."""
+    if not best.steps or best.transform == "EMA":
+        return ()
+    absent = _identifiable(table) - set(best.steps)
+    entries = [entry for content in files.values() for entry in content.tensors]
+    return tuple(sorted(key for key in absent if not _is_named(key, entries, table)))
+
+
+def _is_named(key: str, entries: Iterable[TensorEntry], table: StateTable) -> bool:
+    """Say whether a tensor of the parameter's shape could be it: its value may have been changed by the save."""
+    shape = table.shapes.get(f"weights/{key}")
+    return any(entry.shape == shape for entry in entries)

@@ -1,0 +1,1 @@
+"""What must hold of the checkpoints of a job: pure functions over records, one module a family."""

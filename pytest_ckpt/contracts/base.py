@@ -1,0 +1,104 @@
+"""What a contract is, and what it is given to judge."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
+
+from pytest_ckpt.records.experiment import BASELINE
+from pytest_ckpt.records.verdict import Advice
+
+if TYPE_CHECKING:
+    from pytest_ckpt.records.checkpoint import Checkpoint
+    from pytest_ckpt.records.experiment import Experiment
+    from pytest_ckpt.records.run import RunRecord
+    from pytest_ckpt.records.verdict import Verdict
+
+
+class Advisor(Protocol):
+    """Answers in the terms of the framework that took part in the baseline."""
+
+    def component(self, component: str, checkpoint: Checkpoint) -> Advice:
+        """Explain why `component` differs after resuming from `checkpoint`."""
+
+    def missing_final(self) -> Advice:
+        """Explain why the last step is not on disk."""
+
+    def expected_count(self) -> int | None:
+        """Return how many checkpoints should remain by the configuration in force."""
+
+
+class NoAdvice:
+    """The advisor of a job without a known framework."""
+
+    def component(self, component: str, checkpoint: Checkpoint) -> Advice:
+        """Know nothing."""
+        del component, checkpoint
+        return Advice()
+
+    def missing_final(self) -> Advice:
+        """Know nothing."""
+        return Advice()
+
+    def expected_count(self) -> int | None:
+        """Know nothing."""
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """The runs made so far.
+
+    Attributes:
+        runs: by the experiment; the baseline is always there.
+        advisor: what the framework says about causes.
+    """
+
+    runs: Mapping[Experiment, RunRecord]
+    advisor: Advisor
+
+    @property
+    def baseline(self) -> RunRecord:
+        """The undisturbed run."""
+        return self.runs[BASELINE]
+
+    def of(self, experiment: Experiment) -> RunRecord | None:
+        """Return the run of an experiment, if it was made."""
+        return self.runs.get(experiment)
+
+
+@runtime_checkable
+class Contract(Protocol):
+    """A promise about the checkpoints of a job.
+
+    A contract is a frozen dataclass: the fields are the arguments of its marker, and creating it validates them by raising
+    `InvalidArgument`. Instances are pure: `plan` and `judge` read records and return data.
+    """
+
+    #: The marker is `ckpt_<name>`.
+    name: ClassVar[str]
+    #: The first line is what `pytest --markers` shows.
+    __doc__: str | None
+
+    @classmethod
+    def default(cls) -> Contract | None:
+        """Return the instance that belongs to the default set, or None if the contract does not."""
+
+    def plan(self, evidence: Evidence) -> Iterable[Experiment]:
+        """Return the experiments needed, as far as can be told from the runs made so far; it is asked again after them."""
+
+    def judge(self, evidence: Evidence) -> Verdict:
+        """Return the verdict, when `plan` asks for nothing more."""
+
+
+def promised(run: RunRecord) -> tuple[Checkpoint, ...]:
+    """Return the checkpoints that a resume may name, exports of the mere model left out.
+
+    Where a framework's layout says what a checkpoint is, those; else those that can continue training, if there are any.
+    """
+    for belongs in (lambda c: c.claim_is_step, lambda c: c.kind == "full"):
+        chosen = tuple(checkpoint for checkpoint in run.checkpoints if belongs(checkpoint))
+        if chosen:
+            return chosen
+    return run.checkpoints

@@ -1,0 +1,208 @@
+"""The contract that resuming from a checkpoint equals never having stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from pytest_ckpt.contracts import explain
+from pytest_ckpt.contracts.base import Contract, Evidence, promised
+from pytest_ckpt.contracts.contents import nothing_saved
+from pytest_ckpt.contracts.saving import no_steps, steps_text
+from pytest_ckpt.contracts.trajectory import LEVELS, Level, StepDifference, Trajectory
+from pytest_ckpt.errors import InvalidArgument
+from pytest_ckpt.records.experiment import REPEAT, Experiment, control, resume
+from pytest_ckpt.records.state import unreadable_in
+from pytest_ckpt.records.verdict import Finding, Verdict, held, inconclusive, violated
+
+if TYPE_CHECKING:
+    from pytest_ckpt.records.checkpoint import Checkpoint
+    from pytest_ckpt.records.experiment import Seeds
+    from pytest_ckpt.records.run import RunRecord
+
+#: How many checkpoints are resumed from where none are named; more say nothing new and take their time.
+_AT_MOST: Final = 5
+
+
+@dataclass(frozen=True)
+class Resumable:
+    """Resuming from each checkpoint equals never having stopped.
+
+    `level` says how much must agree with the uninterrupted run: `runs` (it goes on to the last step), `state` (weights,
+    optimizer, learning rate, ... are restored), `data` (and the same batches follow), `exact` (and every update is
+    bit-equal). `steps` names the steps to resume from. `reseed=False` accepts a job that depends on the random state of the
+    process it is built in.
+    """
+
+    name: ClassVar[str] = "resumable"
+    level: Level = "exact"
+    _: KW_ONLY
+    steps: Sequence[int] | None = None
+    reseed: bool = True
+
+    def __post_init__(self) -> None:
+        if self.level not in LEVELS:
+            message = f"level must be one of {', '.join(LEVELS)}; got {self.level!r}"
+            raise InvalidArgument(message)
+        steps = self.steps
+        if steps is not None and (isinstance(steps, str) or not steps or not all(_is_step(step) for step in steps)):
+            message = f"steps must list optimizer steps counted from 1, such as [4, 8]; got {steps!r}"
+            raise InvalidArgument(message)
+
+    @classmethod
+    def default(cls) -> Contract | None:
+        """Return the contract as the default set has it."""
+        return cls()
+
+    # -- which experiments -------------------------------------------------------------------------------------------
+
+    def plan(self, evidence: Evidence) -> Iterable[Experiment]:
+        """Resume from each checkpoint; where that differs, look twice; where none differs, see that a damage would be seen."""
+        if self._undecidable(evidence) is not None:
+            return
+        chosen = self._chosen(evidence.baseline)
+        for checkpoint in chosen:
+            yield resume(checkpoint.identity, seeds=self._seeds)
+        differing = [checkpoint for checkpoint in chosen if self._difference(evidence, checkpoint, self._seeds) is not None]
+        if differing:
+            yield REPEAT
+            for checkpoint in differing:
+                yield resume(checkpoint.identity, seeds="baseline")
+        elif self._is_done(evidence, chosen):
+            yield from self._controls(evidence)
+
+    @property
+    def _seeds(self) -> Seeds:
+        return "fresh" if self.reseed else "baseline"
+
+    def _controls(self, evidence: Evidence) -> Iterator[Experiment]:
+        """Ask for the control: a resume from a damaged copy, which has to differ."""
+        if self.level != "runs":
+            last = evidence.baseline.last_step
+            worth = [c for c in self._chosen(evidence.baseline) if evidence.baseline.step_of(c) < last]
+            if worth:
+                yield control(worth[0].identity)
+
+    def _is_done(self, evidence: Evidence, chosen: Sequence[Checkpoint]) -> bool:
+        return all(evidence.of(resume(checkpoint.identity, seeds=self._seeds)) for checkpoint in chosen)
+
+    def _chosen(self, run: RunRecord) -> tuple[Checkpoint, ...]:
+        """Return the checkpoints to resume from: those of the named steps, else a spread of all that were written."""
+        written = [checkpoint for checkpoint in promised(run) if not checkpoint.foreign]
+        if self.steps is not None:
+            return tuple(checkpoint for checkpoint in written if run.step_of(checkpoint) in self.steps)
+        if len(written) <= _AT_MOST:
+            return tuple(written)
+        places = {round(number * (len(written) - 1) / (_AT_MOST - 1)) for number in range(_AT_MOST)}
+        return tuple(written[place] for place in sorted(places))
+
+    # -- the verdict -------------------------------------------------------------------------------------------------
+
+    def judge(self, evidence: Evidence) -> Verdict:
+        """Compare every resumed run with the uninterrupted one."""
+        undecidable = self._undecidable(evidence)
+        if undecidable is not None:
+            return inconclusive(self.name, undecidable)
+        chosen = self._chosen(evidence.baseline)
+        findings = [found for checkpoint in chosen if (found := self._broken(evidence, checkpoint)) is not None]
+        noise = self._noise(evidence)
+        if findings and noise is not None:
+            return inconclusive(self.name, noise)
+        if findings:
+            return violated(self.name, *findings)
+        blind = self._blind(evidence)
+        if blind is not None:
+            return inconclusive(self.name, blind)
+        return self._holds(evidence, chosen)
+
+    def _undecidable(self, evidence: Evidence) -> Finding | None:
+        """Return why nothing can be said about resuming, whatever is run."""
+        run = evidence.baseline
+        written = [checkpoint for checkpoint in promised(run) if not checkpoint.foreign]
+        if run.last_step == 0:
+            return no_steps()
+        if not written:
+            return nothing_saved(run)
+        if not self._chosen(run):
+            return explain.no_such_steps(self.steps or (), run)
+        if all(run.step_of(checkpoint) >= run.last_step for checkpoint in self._chosen(run)):
+            return explain.only_last_step(run)
+        asked = [record for experiment, record in evidence.runs.items() if experiment.kind == "resume"]
+        if asked and not any(record.asked_resume_from for record in asked):
+            return explain.ignores_resume_from()
+        return None
+
+    def _broken(self, evidence: Evidence, checkpoint: Checkpoint) -> Finding | None:
+        """Return what is wrong with resuming from a checkpoint."""
+        fresh = evidence.of(resume(checkpoint.identity, seeds=self._seeds))
+        if fresh is None:
+            return None
+        failed = explain.failure(fresh, checkpoint, evidence)
+        if failed is not None:
+            return failed
+        difference = self._difference(evidence, checkpoint, self._seeds)
+        if difference is None:
+            return None
+        again = evidence.of(resume(checkpoint.identity, seeds="baseline"))
+        if self.reseed and again is not None and self._agrees(evidence, again, checkpoint):
+            return explain.unseeded(difference, checkpoint, evidence)
+        return explain.difference(difference, fresh, checkpoint, evidence)
+
+    def _difference(self, evidence: Evidence, checkpoint: Checkpoint, seeds: Seeds) -> StepDifference | str | None:
+        """Return how the resume from a checkpoint differs, `count` for the number of its steps only."""
+        run = evidence.of(resume(checkpoint.identity, seeds=seeds))
+        return None if run is None else self._compare(evidence, run, checkpoint)
+
+    def _compare(self, evidence: Evidence, run: RunRecord, checkpoint: Checkpoint) -> StepDifference | str | None:
+        baseline = evidence.baseline
+        after = baseline.step_of(checkpoint)
+        found = Trajectory.of(baseline).first_difference(run.steps, after, self.level)
+        if found is not None:
+            return found
+        ended_well = run.outcome.ok and run.experiment.stop_after is None
+        return "count" if ended_well and len(run.steps) != baseline.last_step - after else None
+
+    def _agrees(self, evidence: Evidence, run: RunRecord, checkpoint: Checkpoint) -> bool:
+        return run.outcome.ok and self._compare(evidence, run, checkpoint) is None
+
+    def _noise(self, evidence: Evidence) -> Finding | None:
+        """Return that the job differs from itself, if it does."""
+        repeated = evidence.of(REPEAT)
+        if repeated is None:
+            return None
+        baseline = evidence.baseline
+        found = Trajectory.of(baseline).first_difference(repeated.steps, 0, self.level)
+        if found is None and len(repeated.steps) == baseline.last_step:
+            return None
+        return explain.not_reproducible(found, repeated, baseline)
+
+    def _blind(self, evidence: Evidence) -> Finding | None:
+        """Return that a difference would not have been seen, or could not be read."""
+        for experiment, run in evidence.runs.items():
+            if experiment.kind != "control" or "nothing could be changed" in " ".join(run.notes):
+                continue
+            checkpoint = evidence.baseline.checkpoint(experiment.checkpoint or "")
+            if run.outcome.ok and self._compare(evidence, run, checkpoint) is None:
+                return explain.blind(checkpoint)
+        unreadable = unreadable_in(evidence.baseline.steps[-1].state)
+        unreadable = {name: why for name, why in unreadable.items() if name != "data"}
+        return explain.unreadable(unreadable) if unreadable and self.level != "runs" else None
+
+    def _holds(self, evidence: Evidence, chosen: Sequence[Checkpoint]) -> Verdict:
+        run = evidence.baseline
+        steps = [run.step_of(checkpoint) for checkpoint in chosen]
+        what = {
+            "runs": "goes on to the last step",
+            "state": "restores the state",
+            "data": "restores the state and goes on with the same batches",
+            "exact": "equals never having stopped",
+        }[self.level]
+        written = [checkpoint for checkpoint in promised(run) if not checkpoint.foreign]
+        left = len(written) - len(chosen)
+        notes = (f"{left} of {len(written)} checkpoints were not resumed from",) if left else ()
+        return held(self.name, f"resuming from {steps_text(steps)} of {run.last_step} {what}", *notes)
+
+
+def _is_step(step: object) -> bool:
+    return isinstance(step, int) and not isinstance(step, bool) and step >= 1

@@ -1,0 +1,226 @@
+"""Contracts on what is saved: the last step, and how many checkpoints remain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import KW_ONLY, dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from pytest_ckpt.contracts.base import Contract, Evidence, promised
+from pytest_ckpt.errors import InvalidArgument
+from pytest_ckpt.records.verdict import Finding, Verdict, held, inconclusive, not_applicable, violated
+
+if TYPE_CHECKING:
+    from pytest_ckpt.records.checkpoint import Checkpoint
+    from pytest_ckpt.records.experiment import Experiment
+    from pytest_ckpt.records.run import RunRecord
+
+
+@dataclass(frozen=True)
+class FinalStep:
+    """The last optimizer step is on disk when training ends; with `weights_only`, an export of the model is enough."""
+
+    name: ClassVar[str] = "final_step"
+    _: KW_ONLY
+    weights_only: bool = False
+
+    @classmethod
+    def default(cls) -> Contract | None:
+        """Return the contract as the default set has it."""
+        return cls()
+
+    def plan(self, evidence: Evidence) -> Iterable[Experiment]:
+        """Ask for nothing but the baseline."""
+        del evidence
+        return ()
+
+    def judge(self, evidence: Evidence) -> Verdict:
+        """Look for the state after the last step among the checkpoints that remain."""
+        run = evidence.baseline
+        if run.last_step == 0:
+            return inconclusive(self.name, no_steps())
+        holding = [checkpoint for checkpoint in run.kept if self._holds_last(checkpoint, run)]
+        if holding:
+            return held(self.name, f"step {run.last_step}, the last one, is on disk in {holding[-1].path}")
+        unclear = [c for c in run.kept if not c.foreign and self._may_hold_last(c, run)]
+        if unclear:
+            return inconclusive(self.name, _unclear(unclear[-1], run))
+        advice = evidence.advisor.missing_final()
+        return violated(self.name, _missing_final(run, advice.cause, advice.fix))
+
+    def _holds_last(self, checkpoint: Checkpoint, run: RunRecord) -> bool:
+        if checkpoint.foreign or checkpoint.content is None or run.last_step not in checkpoint.content.steps:
+            return False
+        continues = checkpoint.kind == "full" or all(other.kind != "full" for other in run.written)
+        return not checkpoint.content.missing and (self.weights_only or continues)
+
+    def _may_hold_last(self, checkpoint: Checkpoint, run: RunRecord) -> bool:
+        """Say whether a checkpoint was saved for the last step and nothing is known of its content."""
+        known = checkpoint.content is not None and checkpoint.content.matched > 0
+        return not known and not checkpoint.problem and run.step_of(checkpoint) == run.last_step
+
+
+@dataclass(frozen=True)
+class Count:
+    """Exactly `n` checkpoints are on disk when training ends."""
+
+    name: ClassVar[str] = "count"
+    n: int | None
+
+    def __post_init__(self) -> None:
+        if self.n is not None and (not isinstance(self.n, int) or isinstance(self.n, bool) or self.n < 0):
+            message = f"n must be a whole number of checkpoints, 0 or more; got {self.n!r}"
+            raise InvalidArgument(message)
+
+    @classmethod
+    def default(cls) -> Contract | None:
+        """Return the contract as the default set has it: the number follows from the framework's configuration."""
+        return cls(None)
+
+    def plan(self, evidence: Evidence) -> Iterable[Experiment]:
+        """Ask for nothing but the baseline."""
+        del evidence
+        return ()
+
+    def judge(self, evidence: Evidence) -> Verdict:
+        """Count the checkpoints that remain, older ones of another run included."""
+        run = evidence.baseline
+        if run.last_step == 0:
+            return inconclusive(self.name, no_steps())
+        expected = self.n if self.n is not None else evidence.advisor.expected_count()
+        if expected is None:
+            return not_applicable(self.name, "how many checkpoints should remain does not follow from the configuration")
+        found = [checkpoint for checkpoint in promised(run) if checkpoint.kept]
+        names = ", ".join(checkpoint.path for checkpoint in found) or "none"
+        if len(found) == expected:
+            return held(self.name, f"{_checkpoints(expected)} on disk: {names}")
+        return violated(self.name, _wrong_count(expected, found, run, names))
+
+
+def _wrong_count(expected: int, found: list[Checkpoint], run: RunRecord, names: str) -> Finding:
+    deleted = [c for c in promised(run) if not c.kept]
+    rows = [("on disk", names), ("saved at", steps_text(run.saved_steps))]
+    if deleted:
+        rows.append(("deleted", ", ".join(f"{c.path} (after step {c.gone_after})" for c in deleted)))
+    foreign = [c.path for c in found if c.foreign]
+    if foreign:
+        rows.append(("not of this run", ", ".join(foreign)))
+    more = len(found) > expected
+    return Finding(
+        title=f"{_checkpoints(len(found))} on disk, expected {expected}",
+        rows=tuple(rows),
+        cause="more saves than expected, or older ones were not deleted." if more else _why_fewer(expected, run),
+        fix="check the save interval and the limit on kept checkpoints against the number of steps"
+        f" ({run.last_step} were trained).",
+        component="count",
+    )
+
+
+def _why_fewer(expected: int, run: RunRecord) -> str:
+    made = len([checkpoint for checkpoint in promised(run) if not checkpoint.foreign])
+    if made < expected:
+        return f"only {made} were ever saved in {run.last_step} steps: the interval is longer than meant, or a save was skipped."
+    return f"{made} were saved and some deleted again: the limit on kept checkpoints is lower than expected."
+
+
+def _missing_final(run: RunRecord, cause: str, fix: str) -> Finding:
+    """Describe why no checkpoint that remains holds the last step."""
+    last = run.last_step
+    kept = [checkpoint for checkpoint in run.kept if not checkpoint.foreign]
+    newest = max((run.step_of(checkpoint) for checkpoint in kept), default=0)
+    title, own_cause = _what_is_missing(run, kept, newest)
+    return Finding(
+        title=title,
+        rows=_rows(run, kept),
+        cause=own_cause or cause,
+        fix=fix if not own_cause and fix else "save once more when training has ended, after the last step.",
+        step=last,
+        component="final step",
+    )
+
+
+def _what_is_missing(run: RunRecord, kept: list[Checkpoint], newest: int) -> tuple[str, str]:
+    """Return the sentence and, where the files alone tell it, the cause."""
+    last = run.last_step
+    claiming = [checkpoint for checkpoint in kept if run.step_of(checkpoint) == last]
+    if claiming:
+        return _claims_last(claiming[-1], last)
+    gone = [checkpoint for checkpoint in run.written if not checkpoint.kept and run.step_of(checkpoint) == last]
+    begun = {save.path.split("/", 1)[0] for save in run.saves if save.step == last and not save.path.startswith("/")}
+    lost = f"step {newest + 1} is" if newest + 1 == last else f"steps {newest + 1} to {last} are"
+    if gone:
+        return (
+            f"training ended at step {last}; {gone[-1].path} held it and was deleted again, the newest left is "
+            f"{f'step {newest}' if newest else 'none'}: {lost} lost",
+            "the limit on kept checkpoints removed the newest one.",
+        )
+    if not run.written:
+        wrote = f" (a save to {sorted(begun)[0]} began and left nothing)" if begun else ""
+        return f"training ended at step {last} and no checkpoint was saved{wrote}", _elsewhere(run)
+    if not kept:
+        return f"training ended at step {last} and none of its checkpoints is left on disk", ""
+    return f"training ended at step {last} and the newest checkpoint is of step {newest}: {lost} lost", ""
+
+
+def _claims_last(checkpoint: Checkpoint, last: int) -> tuple[str, str]:
+    """Describe a checkpoint that should hold the last step and does not."""
+    content = checkpoint.content
+    if checkpoint.problem:
+        return f"the checkpoint of step {last} is damaged: {checkpoint.problem}", "a file was cut short or overwritten."
+    if content is not None and content.missing:
+        count = len(content.missing)
+        return f"{checkpoint.path} lacks {count} of {content.expected} trained parameters, {content.missing[0]} first", ""
+    if content is not None and last in content.steps:
+        return (
+            f"the last step, {last}, is saved as weights only in {checkpoint.path}; training can't be continued from it",
+            "other checkpoints of this job hold the optimizer, this one does not. If a model is all that is needed, ask for "
+            "ckpt_final_step(weights_only=True).",
+        )
+    held_steps = steps_text(content.steps) if content is not None and content.steps else "several steps at once"
+    return f"{checkpoint.path} was saved for step {last} and holds the state of {held_steps}", "a stale copy was saved."
+
+
+def _elsewhere(run: RunRecord) -> str:
+    if run.strays:
+        return f"the job saved outside ckpt_job.dir: {', '.join(run.strays[:3])}. Let it write below ckpt_job.dir."
+    return ""
+
+
+def _rows(run: RunRecord, kept: list[Checkpoint]) -> tuple[tuple[str, ...], ...]:
+    rows = [("trained", f"{run.last_step} steps"), ("saved at", steps_text(run.saved_steps))]
+    rows.append(("on disk", ", ".join(checkpoint.path for checkpoint in kept) or "none"))
+    foreign = [checkpoint.path for checkpoint in run.kept if checkpoint.foreign]
+    if foreign:
+        rows.append(("not of this run", ", ".join(foreign)))
+    return tuple(rows)
+
+
+def _unclear(checkpoint: Checkpoint, run: RunRecord) -> Finding:
+    return Finding(
+        title=f"{checkpoint.path} was saved after the last step, {run.last_step}, and what it holds could not be recognised",
+        cause="none of its tensors equals a state that was seen in training, also after a cast; or its format is unknown.",
+        fix="if the save changes the tensors on purpose, check the file in a test of your own with ckpt_run.",
+        step=run.last_step,
+        checkpoint=checkpoint.identity,
+    )
+
+
+def no_steps() -> Finding:
+    """Return the finding of a job in which no optimizer stepped."""
+    return Finding(
+        title="no optimizer step was seen",
+        cause="the job trained nothing, or with an optimizer that is not a torch.optim.Optimizer, or in another process.",
+        fix="call ckpt_job.step() after each optimizer step.",
+    )
+
+
+def steps_text(steps: Iterable[int]) -> str:
+    """Return steps as text, `none` if there are none."""
+    listed = list(steps)
+    if len(listed) == 1:
+        return f"step {listed[0]}"
+    return f"steps {', '.join(map(str, listed))}" if listed else "none"
+
+
+def _checkpoints(count: int) -> str:
+    return "1 checkpoint" if count == 1 else f"{count} checkpoints"

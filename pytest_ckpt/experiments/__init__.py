@@ -1,0 +1,1 @@
+"""How the conditions of experiments are brought about."""

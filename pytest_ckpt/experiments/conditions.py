@@ -1,0 +1,89 @@
+"""Laying out the directory that an experiment starts from, and seeding it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_ckpt.checkpoints.file_content import ReadError
+from pytest_ckpt.checkpoints.reading import perturb
+from pytest_ckpt.records.tree import Tree
+
+if TYPE_CHECKING:
+    from pytest_ckpt.checkpoints.store import EvidenceStore
+    from pytest_ckpt.records.checkpoint import Checkpoint
+    from pytest_ckpt.records.experiment import Experiment
+    from pytest_ckpt.records.run import RunRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """What the process of an experiment is started with.
+
+    Attributes:
+        tree: what its directory held; for a control, before the damage.
+        notes: what the reader should know about it.
+    """
+
+    tree: Tree
+    resume_from: Path | None
+    seed: int
+    notes: tuple[str, ...] = ()
+
+
+def prepare(
+    experiment: Experiment, *, initial: Tree, baseline: RunRecord | None, store: EvidenceStore, root: Path, seed_text: str
+) -> Start:
+    """Make `root` hold what the experiment starts from.
+
+    Args:
+        initial: what lay in `root` before the baseline.
+        baseline: the run whose checkpoint is to be resumed; None for the baseline itself.
+        seed_text: what the seeds are derived from, such as the test's name.
+    """
+    if experiment.checkpoint is None or baseline is None:
+        store.materialise(initial, root)
+        return Start(tree=initial, resume_from=None, seed=seed_of(seed_text))
+    checkpoint = baseline.checkpoint(experiment.checkpoint)
+    tree = as_saved(checkpoint, baseline)
+    store.materialise(tree, root)
+    fresh = f"{seed_text} resumed from {experiment.checkpoint}" if experiment.seeds == "fresh" else seed_text
+    notes = _damage(root, checkpoint) if experiment.kind == "control" else ()
+    return Start(tree=tree, resume_from=root / checkpoint.path, seed=seed_of(fresh), notes=notes)
+
+
+def as_saved(checkpoint: Checkpoint, baseline: RunRecord) -> Tree:
+    """Return the directory as it was when the checkpoint appeared, with the checkpoint as it was once complete."""
+    tree = baseline.looks[checkpoint.look].tree
+    settled = checkpoint.look if checkpoint.settled is None else checkpoint.settled
+    for path in (checkpoint.path, *checkpoint.others):
+        tree = tree.with_subtree(path, baseline.looks[settled].tree)
+    return tree
+
+
+def seed_of(text: str) -> int:
+    """Return a seed that depends on the text only, alike on every machine."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "little")
+
+
+def _damage(root: Path, checkpoint: Checkpoint) -> tuple[str, ...]:
+    """Change the optimizer's state in every file of a checkpoint, or all of it where there is none."""
+    for select in (_is_optimizer_state, lambda _: True):
+        changed = sum(_perturb(root / path, select) for path in checkpoint.files)
+        if changed:
+            return (f"control: {changed} tensors of {checkpoint.path} were changed",)
+    return ("control: nothing could be changed",)
+
+
+def _perturb(path: Path, select: Callable[[str], bool]) -> int:
+    try:
+        return perturb(path, select)
+    except ReadError:
+        return 0
+
+
+def _is_optimizer_state(key: str) -> bool:
+    return "exp_avg" in key or "momentum" in key

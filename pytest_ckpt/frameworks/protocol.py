@@ -1,0 +1,84 @@
+"""What the engine asks of a framework, and what a framework may tell the engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from pytest_ckpt.records.checkpoint import Checkpoint
+    from pytest_ckpt.records.run import FrameworkFacts, RunRecord
+    from pytest_ckpt.records.tree import Tree
+    from pytest_ckpt.records.verdict import Advice
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A checkpoint that a framework's layout recognises.
+
+    Attributes:
+        path: relative to the job's directory.
+        claimed: the framework's number of the step, taken from the name.
+    """
+
+    path: str
+    claimed: int | None = None
+
+
+class Observer(Protocol):
+    """What a framework tells, in the job's process; every call is cheap and never raises."""
+
+    def framework(self, facts: FrameworkFacts) -> None:
+        """Tell what is being run; call it again when a setting is known better."""
+
+    def expect_told(self) -> None:
+        """Announce that `end_step` will be called at the end of every step."""
+
+    def end_step(self, claimed: int | None = None) -> None:
+        """Tell that an optimizer step has ended, with the framework's own number of it."""
+
+    def look(self, phase: str) -> None:
+        """Have the directory looked at, because a save is finished (`save`) or training has ended (`train_end`)."""
+
+    def relative(self, path: str) -> str:
+        """Return a path relative to the job's directory where it lies below it, else absolute."""
+
+
+@runtime_checkable
+class Framework(Protocol):
+    """A training framework.
+
+    An instance is created in the pytest process and used there for what lies on disk, and in the job's process for
+    `attach` and `train`. The module that defines it must not import the framework itself.
+    """
+
+    @property
+    def name(self) -> str:
+        """A short name, unique among the frameworks."""
+
+    @property
+    def module(self) -> str:
+        """The module whose import means that the framework takes part, such as `transformers.trainer`."""
+
+    def attach(self, module: ModuleType, observer: Observer) -> None:
+        """Arrange in the job's process that `observer` is told of steps and saves, without changing what the job does."""
+
+    def drives(self, trainer: object) -> bool:
+        """Say whether `trainer` is an object of this framework that `train` can start."""
+
+    def train(self, trainer: object, resume_from: str | None, max_steps: int | None) -> object:
+        """Start `trainer`, resuming where asked to, with its schedule cut to `max_steps`; return what it returns."""
+
+    def find(self, tree: Tree, save_dir: str) -> tuple[Found, ...]:
+        """Return the checkpoints of this framework's layout in `tree`."""
+
+    def expected_count(self, facts: FrameworkFacts, run: RunRecord) -> int | None:
+        """Return how many checkpoints should remain by the configuration in force; None where that can't be said."""
+
+    def advise(self, component: str, checkpoint: Checkpoint, facts: FrameworkFacts) -> Advice:
+        """Explain why `component` differs after resuming from `checkpoint`."""
+
+    def advise_missing_final(self, facts: FrameworkFacts, run: RunRecord) -> Advice:
+        """Explain why the last step is not on disk."""

@@ -1,0 +1,284 @@
+"""The lab runs experiments, each once, and keeps what was seen; it is the only place that starts processes."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_ckpt.checkpoints.catalogue import catalogue
+from pytest_ckpt.checkpoints.content import StateTable
+from pytest_ckpt.checkpoints.reading import FileContent, ReadError, read_tensors
+from pytest_ckpt.checkpoints.store import EvidenceStore
+from pytest_ckpt.checkpoints.units import Unit
+from pytest_ckpt.contracts.base import Evidence, NoAdvice
+from pytest_ckpt.experiments.conditions import prepare
+from pytest_ckpt.records.experiment import BASELINE
+from pytest_ckpt.records.run import Outcome, RunRecord
+from pytest_ckpt.runs.assemble import Assembled, assemble
+from pytest_ckpt.runs.child import RunPlan, run_job
+from pytest_ckpt.runs.journal import events
+from pytest_ckpt.runs.supervise import STACKS_FOLLOW, Ended, run_forked, run_spawned
+
+if TYPE_CHECKING:
+    from pytest_ckpt.contracts.base import Advisor, Contract
+    from pytest_ckpt.frameworks.protocol import Framework
+    from pytest_ckpt.records.checkpoint import Checkpoint
+    from pytest_ckpt.records.experiment import Experiment
+    from pytest_ckpt.records.run import FrameworkFacts
+    from pytest_ckpt.records.tree import Entry, Tree
+    from pytest_ckpt.records.verdict import Advice, Verdict
+    from pytest_ckpt.runs.job import Job
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabSettings:
+    """How a lab runs jobs.
+
+    Attributes:
+        timeout: seconds that one run may take.
+        start_method: `fork`, `spawn`, or `auto` for fork where it can serve.
+    """
+
+    timeout: float = 120.0
+    start_method: str = "auto"
+
+
+@dataclass(slots=True)
+class Lab:
+    """One job and all that was found out about it.
+
+    Attributes:
+        job: the object that the job is given.
+        body: the job, called without arguments.
+        folder: where evidence is kept; emptied by `close`.
+        seed_text: what seeds are derived from; equal texts give equal runs.
+        skips: exceptions by which a job says that it can't run here.
+    """
+
+    job: Job
+    body: Callable[[], object]
+    folder: Path
+    seed_text: str
+    frameworks: Sequence[Framework] = ()
+    settings: LabSettings = field(default_factory=LabSettings)
+    skips: tuple[type[BaseException], ...] = ()
+    runs: dict[Experiment, RunRecord] = field(default_factory=dict)
+    _initial: Tree | None = None
+    _contents: dict[str, FileContent | ReadError] = field(default_factory=dict)
+
+    # -- running -----------------------------------------------------------------------------------------------------
+
+    def run(self, experiment: Experiment = BASELINE) -> RunRecord:
+        """Return the run of an experiment, which is made if it has not been yet.
+
+        Raises:
+            HarnessError: the run could not be made or observed.
+            KeyError: the experiment names a checkpoint that the baseline has not.
+        """
+        if experiment not in self.runs:
+            self.runs[experiment] = self._run(experiment)
+        return self.runs[experiment]
+
+    def judge(self, contracts: Iterable[Contract]) -> list[Verdict]:
+        """Run what the contracts need and return their verdicts, in order."""
+        contracts = list(contracts)
+        self.run()
+        while wanted := [e for contract in contracts for e in contract.plan(self.evidence) if e not in self.runs]:
+            for experiment in dict.fromkeys(wanted):
+                self.run(experiment)
+        return [contract.judge(self.evidence) for contract in contracts]
+
+    @property
+    def evidence(self) -> Evidence:
+        """The runs made so far, for contracts to judge."""
+        return Evidence(runs=dict(self.runs), advisor=self._advisor())
+
+    def leave(self, look: int = -1) -> None:
+        """Make the job's directory what it was at a look of the baseline, the last one by default."""
+        if BASELINE in self.runs and self.runs[BASELINE].looks:
+            self._store.materialise(self.runs[BASELINE].looks[look].tree, self.job.path)
+
+    def close(self) -> None:
+        """Remove all evidence."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    # -- one run -----------------------------------------------------------------------------------------------------
+
+    @property
+    def _store(self) -> EvidenceStore:
+        return EvidenceStore(self.folder / "evidence")
+
+    def _run(self, experiment: Experiment) -> RunRecord:
+        store = self._store
+        if self._initial is None:
+            self._initial = store.capture(self.job.path)
+        baseline = self.runs.get(BASELINE)
+        start = prepare(
+            experiment,
+            initial=self._initial,
+            baseline=baseline,
+            store=store,
+            root=self.job.path,
+            seed_text=self.seed_text,
+        )
+        folder = self.folder / f"run{len(self.runs)}"
+        folder.mkdir(parents=True)
+        plan = RunPlan(
+            job=self.job,
+            body=self.body,
+            folder=folder,
+            store=self.folder / "evidence",
+            seed=start.seed,
+            resume_from=start.resume_from,
+            is_baseline=experiment.kind in {"baseline", "repeat"},
+            stop_after=experiment.stop_after,
+            frameworks=self.frameworks,
+            skips=self.skips,
+        )
+        ended, method = self._execute(plan)
+        return self._record(experiment, plan, ended, method, start.notes)
+
+    def _execute(self, plan: RunPlan) -> tuple[Ended, str]:
+        """Run a plan in a process of its own; a hang before the first step is tried again without fork."""
+        import torch  # noqa: F401, PLC0415 - imported once here, not in each child
+
+        streams = {"stdout": plan.output("stdout"), "stderr": plan.output("stderr")}
+        if self._can_fork():
+            ended = run_forked(partial(run_job, plan), timeout=self.settings.timeout, **streams)
+            began = any(event == "tick" for event, _ in events(plan.journal))
+            if not ended.timed_out or began or self.settings.start_method == "fork":
+                return ended, "fork"
+            plan.journal.unlink(missing_ok=True)
+            return run_spawned(run_job, (plan,), timeout=self.settings.timeout, **streams), "spawn, after a hang under fork"
+        return run_spawned(run_job, (plan,), timeout=self.settings.timeout, **streams), "spawn"
+
+    def _can_fork(self) -> bool:
+        """Say whether a forked process can train: not where there is no fork, nor after CUDA was used here."""
+        if self.settings.start_method != "auto":
+            return self.settings.start_method == "fork"
+        if sys.platform != "linux":
+            return False
+        import torch  # noqa: PLC0415 - it is imported already
+
+        return not torch.cuda.is_initialized()
+
+    # -- what it left ------------------------------------------------------------------------------------------------
+
+    def _record(
+        self, experiment: Experiment, plan: RunPlan, ended: Ended, method: str, notes: tuple[str, ...]
+    ) -> RunRecord:
+        seen = assemble(events(plan.journal))
+        for module in seen.imported:
+            importlib.import_module(module)
+        record = RunRecord(
+            experiment=experiment,
+            outcome=outcome(ended, seen, method, plan.output("stderr")),
+            steps=seen.steps,
+            states=tuple(seen.states),
+            looks=tuple(seen.looks),
+            saves=tuple(seen.saves),
+            frameworks=tuple(seen.frameworks.values()),
+            sections=_sections(plan),
+            asked_resume_from=seen.asked,
+            strays=self._strays(seen),
+            notes=(*notes, *seen.notes),
+            checkpoints=self._checkpoints(seen) if experiment == BASELINE else (),
+        )
+        return record
+
+    def _checkpoints(self, seen: Assembled) -> tuple[Checkpoint, ...]:
+        table = StateTable.of(seen.steps, seen.states)
+        return catalogue(seen.looks, seen.saves, self._known_units(seen), seen.pattern, self._read, table)
+
+    def _known_units(self, seen: Assembled) -> list[Unit]:
+        """Return what the layouts of the frameworks that took part recognise at any look."""
+        units: dict[str, Unit] = {}
+        for framework, facts in self._took_part(seen.frameworks.values()):
+            if facts.save_dir is None or facts.save_dir.startswith("/"):
+                continue
+            for look in seen.looks:
+                for found in framework.find(look.tree, facts.save_dir):
+                    units[found.path] = Unit(path=found.path, claimed=found.claimed, claim_is_step=found.claimed is not None)
+        return list(units.values())
+
+    def _took_part(self, facts: Iterable[FrameworkFacts]) -> Iterable[tuple[Framework, FrameworkFacts]]:
+        by_name = {framework.name: framework for framework in self.frameworks}
+        return [(by_name[fact.name], fact) for fact in facts if fact.name in by_name]
+
+    def _read(self, entry: Entry) -> FileContent | ReadError:
+        key = f"{entry.content} {Path(entry.path).suffix}"
+        if key not in self._contents:
+            try:
+                self._contents[key] = read_tensors(self._store.path_of(entry.content), name=Path(entry.path).name)
+            except ReadError as error:
+                self._contents[key] = error
+        return self._contents[key]
+
+    def _strays(self, seen: Assembled) -> tuple[str, ...]:
+        """Return what was saved outside the job's directory and is still there."""
+        paths = dict.fromkeys(save.path for save in seen.saves if save.path.startswith("/"))
+        return tuple(path for path in paths if Path(path).exists())
+
+    def _advisor(self) -> Advisor:
+        baseline = self.runs.get(BASELINE)
+        took_part = list(self._took_part(baseline.frameworks)) if baseline is not None else []
+        if baseline is None or not took_part:
+            return NoAdvice()
+        return _FrameworkAdvisor(*took_part[0], baseline)
+
+
+@dataclass(frozen=True, slots=True)
+class _FrameworkAdvisor:
+    """Asks the framework that took part in the baseline."""
+
+    framework: Framework
+    facts: FrameworkFacts
+    baseline: RunRecord
+
+    def component(self, component: str, checkpoint: Checkpoint) -> Advice:
+        return self.framework.advise(component, checkpoint, self.facts)
+
+    def missing_final(self) -> Advice:
+        return self.framework.advise_missing_final(self.facts, self.baseline)
+
+    def expected_count(self) -> int | None:
+        return self.framework.expected_count(self.facts, self.baseline)
+
+
+def outcome(ended: Ended, seen: Assembled, method: str, stderr: Path) -> Outcome:
+    """Return how a run ended, from what its supervisor and its journal say."""
+    common = {
+        "exit_code": ended.exit_code,
+        "signal": ended.signal,
+        "leftovers": tuple(f"{process.command} (pid {process.pid})" for process in ended.leftovers),
+        "start_method": method,
+        "seconds": ended.seconds,
+    }
+    if ended.timed_out:
+        text = stderr.read_text(encoding="utf-8", errors="replace")
+        stacks = text.partition(STACKS_FOLLOW)[2].strip()
+        return Outcome(status="hung", message=f"no end after {ended.seconds:.0f} s", traceback=stacks, **common)
+    if seen.stopped:
+        return Outcome(status="stopped", **common)
+    if seen.end is not None:
+        return Outcome(**seen.end, **common)
+    if ended.signal is not None:
+        return Outcome(status="killed", message=f"the process was killed by signal {ended.signal}", **common)
+    return Outcome(status="exited", message=f"the process left with exit code {ended.exit_code} in mid-run", **common)
+
+
+def _sections(plan: RunPlan) -> dict[str, str]:
+    """Return what the job printed, logged and warned."""
+    found = {}
+    for title in ("stdout", "stderr", "log", "warnings"):
+        path = plan.output(title)
+        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+        if text.strip():
+            found[title] = text
+    return found

@@ -1,0 +1,90 @@
+"""Checkpoints as they were found on disk and what their content says about the step they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pytest_ckpt.records.codec import Record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content(Record):
+    """What the tensors of a checkpoint match among the states that the probe saw.
+
+    Attributes:
+        expected: how many tensors of optimised parameters a whole checkpoint holds.
+        matched: how many of them were found, by value, whatever their names in the file.
+        steps: the steps whose state all matched tensors agree on; empty if none does or nothing matched.
+        groups: matched tensors of a mixture, by what they are: `weights`, `optimizer` to the steps they fit.
+        missing: parameters of which no value of any step was found.
+        transform: the named change under which the weights matched, such as `cast to bfloat16` or `EMA`.
+    """
+
+    expected: int = 0
+    matched: int = 0
+    steps: tuple[int, ...] = ()
+    groups: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+    transform: str = ""
+
+    @property
+    def is_mixture(self) -> bool:
+        """Whether tensors of different steps lie in one checkpoint."""
+        return self.matched > 0 and not self.steps
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint(Record):
+    """One thing on disk that a resume can name.
+
+    Attributes:
+        path: relative to the job's directory, with forward slashes.
+        version: 1 for the first content seen under this path, 2 after it was overwritten, and so on.
+        claimed: the job's own number of the step, taken from the name where the framework's layout defines it.
+        saved_after: how many steps this process had done when the content appeared.
+        look: index of the look at which it was first seen.
+        settled: index of the look whose copy is complete; None if it never came to rest.
+        kind: `full` can continue training, `weights` holds the model only, `unknown` could not be read.
+        kept: whether this content is still there when the job has ended.
+        gone_after: how many steps were done when it was seen to be gone.
+        foreign: whether it was there before the job started.
+        claim_is_step: whether `claimed` counts optimizer steps; otherwise it is only a number in a name.
+        in_main_thread: whether it was written by the thread that trains.
+        content: which step's state it holds; None if nothing in it could be read.
+        problem: why a file in it could not be read.
+        size: bytes of all its files.
+        files: paths of all its files, relative to the job's directory.
+        others: paths that belong to it beside the one it is named by.
+    """
+
+    path: str
+    version: int = 1
+    claimed: int | None = None
+    saved_after: int = 0
+    look: int = 0
+    settled: int | None = None
+    kind: Literal["full", "weights", "unknown"] = "unknown"
+    kept: bool = True
+    gone_after: int | None = None
+    foreign: bool = False
+    claim_is_step: bool = False
+    in_main_thread: bool = True
+    content: Content | None = None
+    problem: str = ""
+    size: int = 0
+    files: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+
+    @property
+    def identity(self) -> str:
+        """The path, with the version where it is not the first."""
+        return self.path if self.version == 1 else f"{self.path}@{self.version}"
+
+    @property
+    def held_step(self) -> int | None:
+        """The step whose state it holds, where the content says so unmistakably."""
+        if self.content is None or len(self.content.steps) != 1:
+            return None
+        return self.content.steps[0]

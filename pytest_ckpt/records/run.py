@@ -1,0 +1,180 @@
+"""One execution of a job: its steps, what it left on disk and how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pytest_ckpt.records.checkpoint import Checkpoint
+from pytest_ckpt.records.codec import Record
+from pytest_ckpt.records.experiment import Experiment
+from pytest_ckpt.records.state import StateRecord, StepRecord
+from pytest_ckpt.records.tree import Tree
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome(Record):
+    """How a run ended.
+
+    Attributes:
+        status: `finished`; `raised` an exception; `skipped` by `pytest.skip`; `exited` without returning; `killed` by a
+            signal; `hung` until the deadline; `stopped` by the experiment itself.
+        message: one line that says what happened.
+        traceback: the exception's traceback, or where a hung job stood.
+        exit_code: of a job that left by itself.
+        signal: that ended it.
+        leftovers: processes that it left behind and that were ended.
+        start_method: `fork` or `spawn`.
+        seconds: wall-clock time of the process.
+    """
+
+    status: Literal["finished", "raised", "skipped", "exited", "killed", "hung", "stopped"]
+    message: str = ""
+    traceback: str = ""
+    exit_code: int | None = None
+    signal: int | None = None
+    leftovers: tuple[str, ...] = ()
+    start_method: str = "fork"
+    seconds: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        """Whether the job did what was asked of it."""
+        return self.status in {"finished", "stopped"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look(Record):
+    """The job's directory at one moment.
+
+    Attributes:
+        step: how many steps were done.
+        phase: `start`, `step` (the next step begins), `save` (a framework said a save is finished), `train_end`, `exit`.
+        tree: everything there.
+        writing: files that some process held open for writing at that moment.
+    """
+
+    step: int
+    phase: str
+    tree: Tree
+    writing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SaveEvent(Record):
+    """A save that the job was seen to make.
+
+    Attributes:
+        step: how many steps were done when it began.
+        path: the file or directory, relative to the job's directory where it lies below it.
+        by: `torch.save`, `safetensors` or a framework's name.
+        in_main_thread: whether the thread that trains made it.
+    """
+
+    step: int
+    path: str
+    by: str
+    in_main_thread: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameworkFacts(Record):
+    """What a framework told about itself and about the run it was configured for.
+
+    Attributes:
+        name: as in `pytest_ckpt.frameworks`.
+        version: of the framework.
+        planned_steps: the last optimizer step of the schedule.
+        settings: the settings that govern saving, by their own names, as text.
+        save_dir: where it saves, relative to the job's directory, or absolute when it lies elsewhere.
+    """
+
+    name: str
+    version: str = ""
+    planned_steps: int | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
+    save_dir: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord(Record):
+    """Everything that was seen of one run.
+
+    Attributes:
+        experiment: the condition it ran under.
+        outcome: how it ended.
+        steps: the optimizer steps, in order.
+        states: further states between the steps.
+        looks: the job's directory over time; the first is what the job started from.
+        saves: saves that were seen to begin.
+        checkpoints: what was found on disk, in the order of appearance.
+        frameworks: the frameworks that took part.
+        sections: captured output by title: `stdout`, `stderr`, `log`, `warnings`.
+        asked_resume_from: whether the job read `resume_from`.
+        strays: files that were written outside the job's directory.
+        notes: what the reader should know about how the run was made.
+    """
+
+    experiment: Experiment
+    outcome: Outcome
+    steps: tuple[StepRecord, ...] = ()
+    states: tuple[StateRecord, ...] = ()
+    looks: tuple[Look, ...] = ()
+    saves: tuple[SaveEvent, ...] = ()
+    checkpoints: tuple[Checkpoint, ...] = ()
+    frameworks: tuple[FrameworkFacts, ...] = ()
+    sections: Mapping[str, str] = field(default_factory=dict)
+    asked_resume_from: bool = False
+    strays: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def last_step(self) -> int:
+        """How many optimizer steps were done."""
+        return len(self.steps)
+
+    @property
+    def written(self) -> tuple[Checkpoint, ...]:
+        """The checkpoints that this run wrote."""
+        return tuple(checkpoint for checkpoint in self.checkpoints if not checkpoint.foreign)
+
+    @property
+    def kept(self) -> tuple[Checkpoint, ...]:
+        """The checkpoints on disk at the end, older ones of another run included."""
+        return tuple(checkpoint for checkpoint in self.checkpoints if checkpoint.kept)
+
+    @property
+    def saved_steps(self) -> tuple[int, ...]:
+        """The steps after which this run wrote a checkpoint, ascending, each once."""
+        return tuple(sorted({self.step_of(checkpoint) for checkpoint in self.written}))
+
+    def index_of(self, claimed: int) -> int | None:
+        """Translate the job's own number of a step into the number of steps done."""
+        return next((step.index for step in self.steps if step.claimed == claimed), None)
+
+    def step_of(self, checkpoint: Checkpoint) -> int:
+        """Return the step that a checkpoint of this run promises to hold.
+
+        That is what its name says where the framework defines it; else, for a save by another thread, the step whose
+        state it holds; else how many steps were done when it appeared.
+        """
+        if checkpoint.claim_is_step and checkpoint.claimed is not None:
+            translated = self.index_of(checkpoint.claimed)
+            if translated is not None:
+                return translated
+        if not checkpoint.in_main_thread and checkpoint.held_step is not None:
+            return min(checkpoint.held_step, checkpoint.saved_after)
+        return checkpoint.saved_after
+
+    def checkpoint(self, identity: str) -> Checkpoint:
+        """Return the checkpoint of that identity.
+
+        Raises:
+            KeyError: there is none.
+        """
+        for checkpoint in self.checkpoints:
+            if checkpoint.identity == identity:
+                return checkpoint
+        known = ", ".join(checkpoint.identity for checkpoint in self.checkpoints) or "none"
+        raise KeyError(f"no checkpoint {identity}; this run has {known}")  # noqa: TRY003, EM102

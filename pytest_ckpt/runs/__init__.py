@@ -1,0 +1,1 @@
+"""A job in a child process, and what was seen of it."""

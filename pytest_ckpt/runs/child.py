@@ -1,0 +1,191 @@
+"""What happens in the process of one experiment: everything is put in place, the job runs, and it is told how that went."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import sys
+import threading
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from pytest_ckpt.checkpoints.store import EvidenceStore
+from pytest_ckpt.runs.imports import after_import
+from pytest_ckpt.runs.journal import Journal
+from pytest_ckpt.runs.watch import Watcher
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from pytest_ckpt.frameworks.protocol import Framework
+    from pytest_ckpt.records.run import FrameworkFacts
+    from pytest_ckpt.runs.job import Job
+    from pytest_ckpt.runs.probe import Probe
+
+#: Imported by the pytest process before the next experiment once a job has used them; importing takes seconds.
+WORTH_IMPORTING: Final = ("torch", "torch._dynamo", "numpy", "transformers", "transformers.trainer", "accelerate", "peft", "datasets")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunPlan:
+    """All that the process of one experiment needs.
+
+    Attributes:
+        body: the job; called without arguments.
+        skips: exception types by which a job says that it can't run here.
+    """
+
+    job: Job
+    body: Callable[[], object]
+    folder: Path
+    store: Path
+    seed: int
+    resume_from: Path | None
+    is_baseline: bool
+    stop_after: int | None
+    frameworks: Sequence[Framework]
+    skips: tuple[type[BaseException], ...] = ()
+
+    @property
+    def journal(self) -> Path:
+        """The file of events."""
+        return self.folder / "journal.jsonl"
+
+    def output(self, title: str) -> Path:
+        """The file of captured output: `stdout`, `stderr`, `log` or `warnings`."""
+        return self.folder / f"{title}.txt"
+
+
+def run_job(plan: RunPlan) -> int:
+    """Run the job in this process, which belongs to it alone, and return the exit code."""
+    journal = Journal(plan.journal)
+    _capture(plan)
+    _seed(plan.seed)
+    watcher = Watcher(plan.job.path, EvidenceStore(plan.store), journal)
+    probe = _probe(plan, journal, watcher)
+    watcher.look(0, "start")
+    code, end = _call(plan)
+    probe.look("train_end")
+    probe.state("exit")
+    _finish_threads()
+    probe.look("exit")
+    journal.write("owners", {"modules": probe.owners()})
+    journal.write("imported", {"modules": [name for name in WORTH_IMPORTING if name in sys.modules]})
+    if plan.job.pattern is not None:
+        journal.write("layout", {"pattern": plan.job.pattern})
+    journal.write("end", end)
+    _save_coverage()
+    return code
+
+
+def _probe(plan: RunPlan, journal: Journal, watcher: Watcher) -> Probe:
+    """Put the probe in place and let it be told by the frameworks and by the job."""
+    import torch  # noqa: PLC0415 - only here is it needed
+
+    from pytest_ckpt.runs.probe import Probe  # noqa: PLC0415
+    from pytest_ckpt.runs.saves import notice_saves, relative  # noqa: PLC0415
+
+    torch.set_num_threads(1)  # more threads hang in a process forked after a parallel region
+    probe = Probe(journal, watcher, stop_after=plan.stop_after)
+    probe.attach()
+    notice_saves(probe, plan.job.path)
+    observer = _Observer(probe, journal, lambda path: relative(Path(path), plan.job.path))
+    for framework in plan.frameworks:
+        after_import(framework.module, _attach(framework, observer))
+    plan.job.enter(
+        resume_from=plan.resume_from,
+        is_baseline=plan.is_baseline,
+        on_ask=lambda: journal.write("asked"),
+        on_step=probe.end_step,
+    )
+    return probe
+
+
+def _attach(framework: Framework, observer: _Observer) -> Callable[[ModuleType], None]:
+    return lambda module: framework.attach(module, observer)
+
+
+class _Observer:
+    """Passes on what a framework tells."""
+
+    def __init__(self, probe: Probe, journal: Journal, relative: Callable[[str], str]) -> None:
+        self._journal = journal
+        self.expect_told = probe.expect_told
+        self.end_step = probe.end_step
+        self.look = probe.look
+        self.relative = relative
+
+    def framework(self, facts: FrameworkFacts) -> None:
+        self._journal.write("framework", facts)
+
+
+def _call(plan: RunPlan) -> tuple[int, dict[str, Any]]:
+    """Call the job; return the exit code and how it ended."""
+    try:
+        plan.body()
+    except plan.skips as error:
+        return 0, {"status": "skipped", "message": str(error)}
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+        status = "finished" if code == 0 else "raised"
+        return code, {"status": status, "message": f"SystemExit({error.code!r})", "traceback": traceback.format_exc()}
+    except BaseException as error:  # noqa: BLE001 - torch's CheckpointException is not an Exception
+        message = "".join(traceback.format_exception_only(error)).strip()
+        return 1, {"status": "raised", "message": message, "traceback": _traceback(error)}
+    return 0, {"status": "finished"}
+
+
+def _traceback(error: BaseException) -> str:
+    """Return the traceback from the job's own frame on."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None and frame.tb_frame.f_globals.get("__package__") in _OURS:
+        frame = frame.tb_next
+    return "".join(traceback.format_exception(type(error), error, frame))
+
+
+_OURS: Final = frozenset({"pytest_ckpt", "pytest_ckpt.runs"})
+
+
+def _capture(plan: RunPlan) -> None:
+    """Send log records and warnings to files; the supervisor has seen to stdout and stderr."""
+    handler = logging.FileHandler(plan.output("log"), delay=True, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(levelname)-8s %(name)s: %(message)s"))
+    logging.getLogger().addHandler(handler)
+    path = plan.output("warnings")
+
+    def show(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object) -> None:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(f"{filename}:{lineno}: {category.__name__}: {message}\n")
+
+    warnings.showwarning = show
+
+
+def _seed(seed: int) -> None:
+    """Seed every global random generator of the process."""
+    import torch  # noqa: PLC0415
+
+    random.seed(seed)
+    torch.manual_seed(seed)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(seed % 2**32)
+
+
+def _finish_threads() -> None:
+    """Wait for threads that still save, as the interpreter does at its end."""
+    shutdown = getattr(threading, "_shutdown", None)
+    if shutdown is not None:
+        shutdown()
+
+
+def _save_coverage() -> None:
+    """Save what a coverage measurement saw here, where each process has a data file of its own."""
+    coverage = sys.modules.get("coverage")
+    current = coverage.Coverage.current() if coverage is not None else None
+    if current is not None and current.get_option("run:parallel") and not hasattr(os._exit, "__wrapped__"):  # noqa: SLF001
+        current.stop()
+        current.save()

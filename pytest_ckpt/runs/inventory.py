@@ -1,0 +1,182 @@
+"""The inventory knows the models, optimizers and averages of a training process and reads their state."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from typing import TYPE_CHECKING
+
+import torch
+
+from pytest_ckpt.records.state import Component, Reading
+from pytest_ckpt.runs import discover, readings
+
+if TYPE_CHECKING:
+    from pytest_ckpt.runs.discover import Found
+
+
+class Inventory:
+    """Grows as objects are met; names are stable across runs of one job, because they follow the order of first use."""
+
+    def __init__(self) -> None:
+        self.roots: list[torch.nn.Module] = []
+        self._labels: list[str] = []
+        self._optimizers: list[torch.optim.Optimizer] = []
+        self._names: dict[int, str] = {}
+        self._frozen: dict[int, tuple[tuple[int, int], Reading]] = {}
+        self._found: Found = discover.Found()
+
+    # -- what is known -----------------------------------------------------------------------------------------------
+
+    def add_root(self, module: torch.nn.Module) -> int:
+        """Remember a module that was called from outside any other, and return its number."""
+        for number, root in enumerate(self.roots):
+            if root is module:
+                return number
+        label = type(module).__name__
+        alike = sum(type(root).__name__ == label for root in self.roots)
+        label = f"{label}#{alike + 1}" if alike else label
+        self.roots.append(module)
+        self._labels.append(label)
+        self._name_parameters(module, label)
+        return len(self.roots) - 1
+
+    def add_optimizer(self, optimizer: torch.optim.Optimizer) -> int:
+        """Remember an optimizer, and return its number."""
+        for number, known in enumerate(self._optimizers):
+            if known is optimizer:
+                return number
+        self._optimizers.append(optimizer)
+        return len(self._optimizers) - 1
+
+    def owners(self) -> list[int]:
+        """Return the numbers of the roots that own a parameter which an optimizer updates."""
+        trained = {id(parameter) for parameter in self._trained()}
+        return [
+            number
+            for number, root in enumerate(self.roots)
+            if any(id(parameter) in trained for parameter in root.parameters())
+        ]
+
+    def search(self) -> None:
+        """Look for schedulers, scalers and averages that belong to what is trained."""
+        self._found = discover.search(list(self._families()))
+
+    def _trained(self) -> Iterator[torch.Tensor]:
+        return chain.from_iterable(readings.parameters_of(optimizer) for optimizer in self._optimizers)
+
+    def _families(self) -> Iterator[dict[str, torch.Tensor]]:
+        trained = {id(parameter) for parameter in self._trained()}
+        for root in self.roots:
+            yield {name: value for name, value in root.named_parameters() if id(value) in trained}
+
+    def _name_parameters(self, module: torch.nn.Module, label: str) -> None:
+        for name, parameter in module.named_parameters():
+            self._names.setdefault(id(parameter), f"{label}:{discover.plain_name(name)}")
+
+    def _name(self, optimizer: torch.optim.Optimizer, group: int, index: int, parameter: torch.Tensor) -> str:
+        default = f"optimizer{self.add_optimizer(optimizer)}:group{group}.{index}"
+        return self._names.setdefault(id(parameter), default)
+
+    # -- its state ---------------------------------------------------------------------------------------------------
+
+    def state_of(self, optimizer: torch.optim.Optimizer) -> dict[str, Component]:
+        """Return what a resume must have brought back, as one optimizer is about to update."""
+        number = self.add_optimizer(optimizer)
+        for root, label in zip(self.roots, self._labels, strict=True):
+            self._name_parameters(root, label)
+        return {
+            "weights": dict(self._weights(optimizer)),
+            "buffers": dict(self._buffers()),
+            "optimizer": _labelled(number, readings.optimizer_state(optimizer, self._names)),
+            "param_groups": _labelled(number, readings.hyperparameters(optimizer)),
+            "lr": _labelled(number, readings.learning_rates(optimizer)),
+            "scheduler": dict(self._schedulers()),
+            "scaler": dict(self._scalers()),
+            "ema": dict(self._averages()),
+        }
+
+    def update_of(self, optimizer: torch.optim.Optimizer) -> dict[str, Component]:
+        """Return gradients and weights after an update."""
+        gradients: dict[str, Reading] = {}
+        update: dict[str, Reading] = {}
+        for name, parameter in self._parameters(optimizer):
+            if parameter.grad is not None:
+                gradients[name] = readings.read_tensor(parameter.grad)
+            update[name] = _read_weights(parameter)
+        return {"gradients": gradients, "update": update}
+
+    def saveable(self) -> Iterator[tuple[str, Reading]]:
+        """Yield what a save may write, by `component/key`."""
+        for number, optimizer in enumerate(self._optimizers):
+            for name, parameter in self._parameters(optimizer):
+                yield f"weights/{name}", _read_weights(parameter)
+            for key, reading in _labelled(number, readings.optimizer_state(optimizer, self._names)).items():
+                yield f"optimizer/{key}", reading
+        for key, reading in self._averages():
+            yield f"ema/{key}", reading
+
+    def _parameters(self, optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, torch.Tensor]]:
+        for group, settings in enumerate(optimizer.param_groups):
+            for index, parameter in enumerate(settings["params"]):
+                yield self._name(optimizer, group, index, parameter), parameter
+
+    def _weights(self, optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Reading]]:
+        for name, parameter in self._parameters(optimizer):
+            yield name, readings.read_tensor(parameter)
+        for root in self.roots:
+            for parameter in root.parameters():
+                if not parameter.requires_grad:
+                    yield self._names[id(parameter)], self._read_frozen(parameter)
+
+    def _read_frozen(self, parameter: torch.Tensor) -> Reading:
+        """Read a parameter that is not trained only when it may have changed."""
+        stamp = (parameter.data_ptr(), parameter._version)  # noqa: SLF001 - the documented counter has no other name
+        known = self._frozen.get(id(parameter))
+        if known is None or known[0] != stamp:
+            known = self._frozen[id(parameter)] = (stamp, readings.read_tensor(parameter))
+        return known[1]
+
+    def _buffers(self) -> Iterator[tuple[str, Reading]]:
+        """Yield the buffers that a state dict holds; the others are caches."""
+        for root, label in zip(self.roots, self._labels, strict=True):
+            for prefix, module in root.named_modules():
+                for name, buffer in module.named_buffers(recurse=False):
+                    if name not in module._non_persistent_buffers_set:  # noqa: SLF001 - no public way to ask
+                        path = discover.plain_name(f"{prefix}.{name}" if prefix else name)
+                        yield f"{label}:{path}", readings.read_tensor(buffer)
+
+    def _schedulers(self) -> Iterator[tuple[str, Reading]]:
+        counts: Counter[str] = Counter()
+        for scheduler in self._found.schedulers:
+            number = self._number_of(getattr(scheduler, "optimizer", None))
+            if number is not None:
+                label = f"{type(scheduler).__name__}[{number}]"
+                counts[label] += 1
+                for name, value in vars(scheduler).items():
+                    if not name.startswith("_") and isinstance(value, (int, float)):
+                        yield f"{label}#{counts[label]}/{name}", readings.read_scalar(value)
+
+    def _number_of(self, optimizer: object) -> int | None:
+        inner = getattr(optimizer, "optimizer", optimizer)
+        return next((number for number, known in enumerate(self._optimizers) if known is inner), None)
+
+    def _scalers(self) -> Iterator[tuple[str, Reading]]:
+        for number, scaler in enumerate(self._found.scalers):
+            for name, reading in readings.read_tree(scaler.state_dict()):
+                yield f"{number}/{name}", reading
+
+    def _averages(self) -> Iterator[tuple[str, Reading]]:
+        for number, average in enumerate(self._found.averages):
+            for name, tensor in average.tensors():
+                yield f"{average.label}#{number}/{name}", readings.read_tensor(tensor, casts=True)
+
+
+def _read_weights(parameter: torch.Tensor) -> Reading:
+    return readings.read_tensor(parameter, casts=True)
+
+
+def _labelled(number: int, component: Mapping[str, Reading]) -> dict[str, Reading]:
+    """Return the keys with the optimizer's number, where it is not the first."""
+    return {f"optimizer{number}:{key}" if number else key: value for key, value in component.items()}

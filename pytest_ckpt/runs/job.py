@@ -1,0 +1,115 @@
+"""The one object that a job under test touches: where to write and where to resume from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_ckpt.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from pytest_ckpt.frameworks.protocol import Framework
+
+
+class Job:
+    """What the plugin gives to the training code under test.
+
+    The same object serves every experiment; in the child process of an experiment it answers for that one.
+    """
+
+    def __init__(self, directory: Path, *, device: str = "cpu", frameworks: Sequence[Framework] = ()) -> None:
+        self._dir = directory
+        self._device = device
+        self._frameworks = tuple(frameworks)
+        self._resume_from: str | None = None
+        self._is_baseline = True
+        self._on_ask: Callable[[], None] = _nothing
+        self._on_step: Callable[[], None] = _nothing
+        self._pattern: str | None = None
+
+    def __repr__(self) -> str:
+        return f"<Job dir={str(self._dir)!r} resume_from={self._resume_from!r}>"
+
+    @property
+    def dir(self) -> str:
+        """The absolute path of the directory to write into; the same in every experiment of a test."""
+        return str(self._dir)
+
+    @property
+    def path(self) -> Path:
+        """The same directory as a `pathlib.Path`."""
+        return self._dir
+
+    @property
+    def device(self) -> str:
+        """The device to train on, `cpu` or `cuda`, as asked for with `--ckpt-device`."""
+        return self._device
+
+    @property
+    def resume_from(self) -> str | None:
+        """The absolute path of the checkpoint to resume from, or None to start afresh; pass it to the training code."""
+        self._on_ask()
+        return self._resume_from
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether this is the undisturbed run."""
+        return self._is_baseline
+
+    @property
+    def restarting(self) -> bool:
+        """Whether this is a restart after a crash, in which a job with a search of its own looks for itself."""
+        return False
+
+    def step(self) -> None:
+        """Declare that an optimizer step ends here, where no torch optimizer tells."""
+        self._on_step()
+
+    def layout(self, pattern: str) -> None:
+        """Declare which paths below `dir` are checkpoints, as a glob such as `ckpts/step_*.pt`.
+
+        Not needed where the framework is known, nor where saves can be told apart by their content.
+        """
+        if not pattern or Path(pattern).is_absolute() or ".." in Path(pattern).parts:
+            message = f"layout({pattern!r}): expected a glob relative to ckpt_job.dir, such as 'step_*.pt'"
+            raise InvalidArgument(message)
+        self._pattern = pattern
+
+    def train(self, trainer: object, *, max_steps: int | None = None) -> object:
+        """Train a trainer object of a known framework: resume it where this experiment asks for that.
+
+        Args:
+            trainer: such as a `transformers.Trainer`.
+            max_steps: cut the schedule to that many optimizer steps, in every experiment alike.
+
+        Raises:
+            InvalidArgument: no known framework drives such an object.
+        """
+        for framework in self._frameworks:
+            if framework.drives(trainer):
+                return framework.train(trainer, self.resume_from, max_steps)
+        names = ", ".join(framework.name for framework in self._frameworks) or "none"
+        message = (
+            f"ckpt_job.train got {type(trainer).__module__}.{type(trainer).__qualname__}, which no known framework drives "
+            f"(known: {names}). Start it yourself and pass ckpt_job.resume_from to it."
+        )
+        raise InvalidArgument(message)
+
+    def enter(
+        self, *, resume_from: Path | None, is_baseline: bool, on_ask: Callable[[], None], on_step: Callable[[], None]
+    ) -> None:
+        """Answer for one experiment from now on; called by the engine in the experiment's process."""
+        self._resume_from = None if resume_from is None else str(resume_from)
+        self._is_baseline = is_baseline
+        self._on_ask = on_ask
+        self._on_step = on_step
+
+    @property
+    def pattern(self) -> str | None:
+        """What `layout` declared."""
+        return self._pattern
+
+
+def _nothing() -> None:
+    return None

@@ -1,0 +1,44 @@
+"""The journal is the file to which a job's process writes what is seen, line by line, so that a crash loses nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_ckpt.records.codec import encode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pytest_ckpt.records.codec import Record
+
+
+class Journal:
+    """Appends events; only the process that opened it writes, a forked worker of the job is silent."""
+
+    def __init__(self, path: Path) -> None:
+        self._pid = os.getpid()
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the current process is the one that opened the journal."""
+        return os.getpid() == self._pid
+
+    def write(self, event: str, data: Record | dict[str, Any] | None = None) -> None:
+        """Append one event with its data, in one system call."""
+        if self.is_ours:
+            line = json.dumps({"event": event, "data": encode(data or {})}, separators=(",", ":"))
+            os.write(self._file, line.encode("utf-8", "backslashreplace") + b"\n")
+
+
+def events(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the events of a journal; a last line that was cut off by a crash is left out."""
+    if not path.exists():
+        return
+    for line in path.read_bytes().splitlines(keepends=True):
+        if line.endswith(b"\n"):
+            entry = json.loads(line)
+            yield entry["event"], entry["data"]

@@ -1,0 +1,242 @@
+"""The probe sees the optimizer steps of any torch program through hooks that torch calls for every module and optimizer."""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ParamSpec
+
+import torch
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+
+from pytest_ckpt.records.run import SaveEvent
+from pytest_ckpt.records.state import Reading, StateRecord
+from pytest_ckpt.runs import readings
+from pytest_ckpt.runs.clock import StepClock
+from pytest_ckpt.runs.inventory import Inventory
+
+if TYPE_CHECKING:
+    from pytest_ckpt.runs.journal import Journal
+    from pytest_ckpt.runs.watch import Watcher
+
+P = ParamSpec("P")
+
+#: Exit code of a process that the probe ended because the experiment has seen enough.
+STOPPED = 85
+
+
+def _harmless(method: Callable[P, None]) -> Callable[P, None]:
+    """Keep trouble of the probe away from the job: note it, once per kind, and go on."""
+
+    @functools.wraps(method)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            method(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - whatever the job's objects raise when they are read
+            probe: Any = args[0]
+            probe.trouble(f"{method.__name__}: {type(error).__name__}: {error}")
+
+    return wrapper
+
+
+class Probe:
+    """Writes one journal event for whatever it sees; grouping into steps happens later, from the journal."""
+
+    def __init__(self, journal: Journal, watcher: Watcher, *, stop_after: int | None = None) -> None:
+        self._journal = journal
+        self._watcher = watcher
+        self._stop_after = stop_after
+        self._clock = StepClock()
+        self._inventory = Inventory()
+        self._stack: list[int] = []
+        self._thread = threading.get_ident()
+        self._wants_rng = True
+        self._searched = 0
+        self._known: dict[str, str] = {}
+        self._outputs: list[torch.UntypedStorage] = []
+        self._troubles: set[str] = set()
+
+    # -- what the process calls --------------------------------------------------------------------------------------
+
+    def attach(self) -> None:
+        """Register the hooks; they stay for the life of the process."""
+        register_module_forward_pre_hook(self._on_forward)
+        register_module_forward_hook(self._on_forwarded, with_kwargs=True)
+        register_optimizer_step_pre_hook(self._on_tick)
+        register_optimizer_step_post_hook(self._on_ticked)
+
+    def look(self, phase: str) -> None:
+        """Look at the job's directory now."""
+        if self._is_ours() and self._watcher.look(self._clock.step, phase):
+            self._wants_rng = True
+
+    def expect_told(self) -> None:
+        """Note that a framework will tell the end of every step."""
+        self._clock.expect_told()
+
+    def end_step(self, claimed: int | None = None) -> None:
+        """Note that a step ends, as the job or its framework says, with their own number of it."""
+        if not self._is_ours():
+            return
+        step = self._clock.end_step()
+        self._journal.write("step_end", {"step": step, "claimed": claimed})
+        self._wants_rng = True
+        self._stop_if_enough(step)
+
+    @_harmless
+    def saving(self, path: str, by: str) -> None:
+        """Note that a save begins, with the state that it can see."""
+        ours = threading.get_ident() == self._thread
+        self._journal.write("save", SaveEvent(step=self._clock.step, path=path, by=by, in_main_thread=ours))
+        if ours:
+            self.state("save")
+
+    def opening(self, path: str) -> None:
+        """Note that a file in the job's directory is opened for writing."""
+        if self._is_ours():
+            self._journal.write("save", SaveEvent(step=self._clock.step, path=path, by="open"))
+
+    def owners(self) -> list[int]:
+        """Return the numbers of the modules, as in `data` events, that own trained parameters."""
+        return self._inventory.owners()
+
+    @_harmless
+    def state(self, when: str) -> None:
+        """Record the tensors that are new since they were last read."""
+        found = {key: reading for key, reading in self._inventory.saveable() if self._is_new(key, reading)}
+        if found:
+            self._journal.write("state", StateRecord(step=self._clock.step, when=when, readings=found))
+
+    def trouble(self, text: str) -> None:
+        """Note something that could not be read, once."""
+        if text not in self._troubles:
+            self._troubles.add(text)
+            self._journal.write("note", {"text": f"the probe could not read something: {text}"})
+
+    # -- modules -----------------------------------------------------------------------------------------------------
+
+    def _on_forward(self, module: torch.nn.Module, _args: object) -> None:
+        if torch.compiler.is_compiling():
+            return
+        if not self._watches_forward():
+            return
+        if not self._stack:
+            self._begin_forward()
+        self._stack.append(id(module))
+
+    def _on_forwarded(self, module: torch.nn.Module, args: object, kwargs: object, output: object) -> None:
+        if torch.compiler.is_compiling():
+            return
+        if not self._watches_forward() or id(module) not in self._stack:
+            return
+        while self._stack.pop() != id(module):
+            pass
+        if not self._stack:
+            self._end_forward(module, args, kwargs, output)
+
+    def _watches_forward(self) -> bool:
+        """Say whether a module call is part of training: not in another thread, backward pass, trace or transform."""
+        return (
+            self._is_ours()
+            and torch.is_grad_enabled()
+            and torch._C._current_graph_task_id() == -1  # noqa: SLF001 - activation checkpointing calls forward again
+            and torch._C._functorch.maybe_current_level() is None  # noqa: SLF001 - vmap and grad see batched tensors
+            and not torch.jit.is_tracing()
+        )
+
+    @_harmless
+    def _begin_forward(self) -> None:
+        self._stop_if_enough(self._clock.step)
+        self.look("step")
+        if self._wants_rng:
+            self._journal.write("rng", {"readings": readings.random_states()})
+            self._wants_rng = False
+
+    @_harmless
+    def _end_forward(self, module: torch.nn.Module, args: object, kwargs: object, output: object) -> None:
+        outputs = [leaf for _, leaf in readings.leaves(_plain(output)) if isinstance(leaf, torch.Tensor)]
+        if not any(leaf.requires_grad for leaf in outputs):
+            return
+        self._clock.forward()
+        ordinal = self._inventory.add_root(module)
+        found = {path: readings.read_tensor(leaf) for path, leaf in self._inputs(args, kwargs)}
+        self._journal.write("data", {"module": ordinal, "readings": found})
+        self._outputs.extend(leaf.untyped_storage() for leaf in outputs if leaf.layout is torch.strided)
+
+    def _inputs(self, args: object, kwargs: object) -> list[tuple[str, torch.Tensor]]:
+        """Return the tensors that come from outside: not computed from parameters, not another model's output."""
+        made = {storage.data_ptr() for storage in self._outputs}
+        given = [*readings.leaves(_plain(args)), *readings.leaves(_plain(kwargs))]
+        return [
+            (path, leaf)
+            for path, leaf in given
+            if isinstance(leaf, torch.Tensor)
+            and not leaf.requires_grad
+            and not (leaf.layout is torch.strided and leaf.untyped_storage().data_ptr() in made)
+        ]
+
+    # -- optimizers --------------------------------------------------------------------------------------------------
+
+    def _on_tick(self, optimizer: torch.optim.Optimizer, _args: object, _kwargs: object) -> None:
+        if self._is_ours() and not torch.compiler.is_compiling():
+            self._before_update(optimizer)
+
+    def _on_ticked(self, optimizer: torch.optim.Optimizer, _args: object, _kwargs: object) -> None:
+        if self._is_ours() and not torch.compiler.is_compiling():
+            self._after_update(optimizer)
+
+    @_harmless
+    def _before_update(self, optimizer: torch.optim.Optimizer) -> None:
+        self._stack.clear()
+        number = self._inventory.add_optimizer(optimizer)
+        if not self._inventory.roots:
+            self.look("step")
+        step = self._clock.tick(number)
+        if self._wants_rng:
+            self._journal.write("rng", {"readings": readings.random_states()})
+            self._wants_rng = False
+        if self._searched < min(step, 2):
+            self._searched = step
+            self._inventory.search()
+        state = self._inventory.state_of(optimizer)
+        for name, reading in state["weights"].items():
+            self._known[f"weights/{name}"] = reading.digest
+        self._journal.write("tick", {"step": step, "optimizer": number, "state": state})
+
+    @_harmless
+    def _after_update(self, optimizer: torch.optim.Optimizer) -> None:
+        number = self._inventory.add_optimizer(optimizer)
+        state = self._inventory.update_of(optimizer)
+        for name, reading in state["update"].items():
+            self._known[f"weights/{name}"] = reading.digest
+        self._journal.write("ticked", {"step": self._clock.step, "optimizer": number, "state": state})
+        self._outputs.clear()
+        self._wants_rng = True
+
+    # -- the rest ----------------------------------------------------------------------------------------------------
+
+    def _is_ours(self) -> bool:
+        return threading.get_ident() == self._thread and self._journal.is_ours
+
+    def _is_new(self, key: str, reading: Reading) -> bool:
+        if self._known.get(key) == reading.digest:
+            return False
+        self._known[key] = reading.digest
+        return True
+
+    def _stop_if_enough(self, step: int) -> None:
+        if self._stop_after is not None and step >= self._stop_after:
+            self._journal.write("stopped", {"step": step})
+            os._exit(STOPPED)
+
+
+def _plain(value: object) -> object:
+    """Return containers that are mappings or records in disguise as plain ones."""
+    if hasattr(value, "__dataclass_fields__"):
+        return dict(vars(value)) if not isinstance(value, Mapping) else value
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
