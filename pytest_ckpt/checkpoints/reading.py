@@ -16,7 +16,7 @@ from pytest_ckpt.checkpoints.file_content import (
     TensorEntry,
 )
 from pytest_ckpt.checkpoints.formats import numpy_files, safetensors_file, torch_files, torch_storage
-from pytest_ckpt.checkpoints.formats.zip_archive import open_zip
+from pytest_ckpt.checkpoints.formats.zip_archive import open_zips
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -111,7 +111,9 @@ def _opener(head: bytes, suffix: str) -> Callable[[Path, memoryview], Document] 
 
 
 def _open_archive(path: Path, data: memoryview) -> Document:
-    archive = open_zip(path, data)
+    archive, *others = open_zips(path, data)
+    if others:
+        return torch_files.open_torch_shard(path, (archive, *others))
     if archive.records and all(name.endswith(numpy_files.NPY_SUFFIX) for name in archive.records):
         return numpy_files.open_npz(path, archive)
     return torch_files.open_torch_zip(path, archive)

@@ -131,3 +131,24 @@ class JobResult(Record):
     def verdict_of(self, contract: str) -> Verdict | None:
         """Return the verdict of that contract, if it was asked for."""
         return next((verdict for verdict in self.verdicts if verdict.contract == contract), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemReport(Record):
+    """What one test item (one contract of one test) came to in a session.
+
+    Attributes:
+        nodeid: of the item.
+        contract: its contract.
+        outcome: pytest's word: `passed`, `failed`, `skipped`, `error`, `xfailed` or `xpassed`.
+        reason: why it was skipped, expected to fail or is in error.
+        verdict: absent if the job could not be run.
+        job: what the test's job came to, without its sections.
+    """
+
+    nodeid: str
+    contract: str
+    outcome: str
+    reason: str = ""
+    verdict: Verdict | None = None
+    job: JobResult | None = None

@@ -87,10 +87,8 @@ def _forget_exit_functions() -> None:
     atexit._clear()  # noqa: SLF001 - there is no other way
     util, process = sys.modules.get("multiprocessing.util"), sys.modules.get("multiprocessing.process")
     if util and process:
-        inherited = frozenset(
-            process.active_children()
-        )  # pytest's own; to multiprocessing they are those of its copy too
-        atexit.register(util._exit_function, active_children=lambda: set(process.active_children()) - inherited)  # noqa: SLF001
+        theirs = frozenset(process.active_children())  # pytest's; it would take them for ours and kill them
+        atexit.register(util._exit_function, active_children=lambda: set(process.active_children()) - theirs)  # noqa: SLF001
 
 
 def own_streams() -> object:

@@ -318,9 +318,9 @@ class _Supervision:
     def _immortal(self) -> str:
         left = ", ".join(f"{pid} ({processes.command_of(pid)})" for pid in processes.descendants(os.getpid()))
         return (
-            f"Processes of a job were still there {_KILL_BOUND:.0f} s after SIGKILL: {left}. They run as another user, or are "
-            "blocked in the kernel, such as by a file system that does not answer (see `ps -o pid,stat,wchan,args`); "
-            "mend that and end them by hand."
+            f"Processes of a job were still there {_KILL_BOUND:.0f} s after SIGKILL: {left}. "
+            "They run as another user, or are blocked in the kernel, such as by a file system that does not answer "
+            "(see `ps -o pid,stat,wchan,args`). Mend that and end them by hand."
         )
 
 

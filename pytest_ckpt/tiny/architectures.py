@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from pytest_ckpt.errors import InvalidArgument
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from transformers import PretrainedConfig
 
 Task: TypeAlias = Literal["causal language model", "sequence classifier"]
@@ -42,7 +43,7 @@ def resolve(arch: str, task: Task) -> str:
     """
     names = registered(task)
     by_spelling = {_spelling(name): name for name in names}
-    found = by_spelling.get(_spelling(arch)) if isinstance(arch, str) else None
+    found = by_spelling.get(_spelling(str(arch)))
     if found is None:
         raise InvalidArgument(_unknown(arch, task, by_spelling))
     return f"{found}_text" if f"{found}_text" in names else found

@@ -1,7 +1,7 @@
 """Data sets that a tiny model learns in tens of steps, of samples that are all different.
 
-A batch-order bug shows only where every sample moves the weights in a way of its own, and a broken resume only where the
-loss has somewhere to go.
+A batch-order bug shows only where every sample moves the weights in a way of its own, and a broken resume only where
+the loss has somewhere to go.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ VectorSample: TypeAlias = tuple[torch.Tensor, torch.Tensor]
 
 
 class TinyText(Dataset[TextSample]):
-    """Token sequences for a language model or a classifier; `text` makes them. At module level, so that it pickles."""
+    """Token sequences for a language model or a classifier; `text` makes them. It pickles."""
 
     def __init__(self, tokens: torch.Tensor, classes: list[int] | None) -> None:
         self._tokens = tokens
@@ -37,7 +37,7 @@ class TinyText(Dataset[TextSample]):
 
 
 class TinyVectors(Dataset[VectorSample]):
-    """Points with the class of the centre they lie around; `vectors` makes them. At module level, so that it pickles."""
+    """Points and the classes of the centres around which they lie; `vectors` makes them. It pickles."""
 
     def __init__(self, points: torch.Tensor, classes: torch.Tensor) -> None:
         self._points = points

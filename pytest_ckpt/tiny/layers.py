@@ -6,9 +6,11 @@ two would leave only the first kind, and a checkpoint bug in the other kinds wou
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
 
 MOST_LAYERS: Final = 4
 MOST_KINDS: Final = 4
@@ -40,7 +42,7 @@ def is_layer_numbers(name: str, value: object, total: int) -> bool:
     return (
         isinstance(value, list | tuple)
         and any(word in name for word in ("layer", "idx", "indices", "indexes"))
-        and 0 < len(value)
+        and len(value) > 0
         and all(type(number) is int and 0 <= number < total for number in value)
         and list(value) == sorted(set(value))
     )
@@ -50,7 +52,7 @@ def choose_layers(fields: Mapping[str, object], *, total: int, wanted: int, exac
     """Choose `wanted` layers, and up to `MOST_LAYERS` where kinds would be missed unless the number must be exact.
 
     Args:
-        fields: the default configuration; its lists with one entry a layer, and its lists of layer numbers, say the kinds.
+        fields: the default configuration: its lists with one entry a layer, or of layer numbers, say the kinds.
         total: the number of layers of the default configuration.
         wanted: the number of layers to keep.
         exact: keep this number, whatever kinds are missed.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import random
 import warnings
-from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -13,6 +12,8 @@ from pytest_ckpt.errors import InvalidArgument
 from pytest_ckpt.tiny.layout import SMALLEST_VOCABULARY
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import torch
 
 _LARGEST_NUMPY_SEED: Final = 2**32

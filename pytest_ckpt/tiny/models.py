@@ -1,8 +1,8 @@
-"""Tiny transformers models of any architecture that the installed release knows, made from their shrunk configuration."""
+"""Tiny models of any architecture that the installed transformers knows, made from their shrunk configurations."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from pytest_ckpt.errors import InvalidArgument
@@ -14,6 +14,8 @@ from pytest_ckpt.tiny.shrink import parameters_of, shrunk
 from pytest_ckpt.tiny.special import UNSUITABLE
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from transformers import PretrainedConfig, PreTrainedModel
 
 MOST_BYTES: Final = 1_000_000
@@ -34,8 +36,8 @@ def causal_lm(
     [batch, length, vocab_size], its `loss` a scalar.
 
     Args:
-        arch: a model type of transformers in any spelling (`"llama"`, `"GPT-2"`, `"qwen3_moe"`); every architecture with
-            a causal language model is welcome. Of one that also takes images or sound, the part that reads text.
+        arch: a model type of transformers in any spelling (`"llama"`, `"GPT-2"`, `"qwen3_moe"`). Any that has a causal
+            language model will do. Of one that also takes images or sound it is the part that reads text.
         seed: the weights depend on this and on nothing else: equal seeds give equal bits, on any device. The
             generators of torch, numpy and random are as they were afterwards.
         device: where the model is put after it was made on the CPU.
@@ -48,7 +50,8 @@ def causal_lm(
         InvalidArgument: an unknown architecture or field; an argument out of range; an architecture that cannot be
             made this small, with the reason.
     """
-    return _made(arch, "causal language model", seed, device, vocab_size, config_overrides)
+    wanted = _Wanted(arch=arch, task="causal language model", vocab_size=vocab_size, overrides=config_overrides)
+    return _made(wanted, seed, device)
 
 
 def classifier(
@@ -78,38 +81,50 @@ def classifier(
         InvalidArgument: as for `causal_lm`.
     """
     overrides = {"num_labels": checked("num_labels", num_labels, least=1), **config_overrides}
-    return _made(arch, "sequence classifier", seed, device, vocab_size, overrides)
+    wanted = _Wanted(arch=arch, task="sequence classifier", vocab_size=vocab_size, overrides=overrides)
+    return _made(wanted, seed, device)
 
 
-def _made(
-    arch: str, task: Task, seed: int, device: str, vocab_size: int, overrides: Mapping[str, Any]
-) -> PreTrainedModel:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    """What a caller wants to have made."""
+
+    arch: str
+    task: Task
+    vocab_size: int
+    overrides: Mapping[str, Any]
+
+
+def _made(wanted: _Wanted, seed: int, device: str) -> PreTrainedModel:
     checked("seed", seed, least=0)
-    checked_vocabulary(vocab_size)
+    checked_vocabulary(wanted.vocab_size)
     place = checked_device(device)
     with quiet(), seeded(seed):
-        model_type = resolve(arch, task)
-        config = _config(model_type, task, vocab_size, overrides)
-        model = _built(model_type, task, config)
-    if set(overrides) <= {"num_labels"} and vocab_size <= VOCABULARY:
+        model_type = resolve(wanted.arch, wanted.task)
+        model = _built(model_type, wanted.task, _config(model_type, wanted))
+    if wanted.overrides.keys() <= {"num_labels"} and wanted.vocab_size <= VOCABULARY:
         _refuse_large(model, model_type)
-    return model.to(place)
+    model.to(place)  # type: ignore[arg-type]  # transformers wraps it and loses the signature
+    return model
 
 
-def _config(model_type: str, task: Task, vocab_size: int, overrides: Mapping[str, Any]) -> PretrainedConfig:
+def _config(model_type: str, wanted: _Wanted) -> PretrainedConfig:
     if model_type in UNSUITABLE:
-        raise _impossible(model_type, UNSUITABLE[model_type], overrides)
+        raise _impossible(model_type, UNSUITABLE[model_type])
     try:
         default = default_config(model_type)
-    except Exception as error:
-        raise _impossible(model_type, f"its default configuration is refused ({_said(error)})", overrides) from error
-    _check_fields(default, overrides)
-    if task == "causal language model" and hasattr(default, "is_decoder"):
-        overrides = {"is_decoder": True, **overrides}  # encoders of old would see the tokens that they should predict
+    except Exception as error:  # a class of any architecture may raise anything
+        raise _impossible(model_type, f"its default configuration is refused ({_said(error)})") from error
+    _check_fields(default, wanted.overrides)
+    overrides = dict(wanted.overrides)
+    if wanted.task == "causal language model" and hasattr(default, "is_decoder"):
+        overrides.setdefault("is_decoder", True)  # BERT and its kin would see the tokens that they are to predict
     try:
-        return shrunk(default, scale=Scale(vocab=vocab_size), overrides=overrides)
-    except Exception as error:
-        raise _impossible(model_type, f"the small configuration is refused ({_said(error)})", overrides) from error
+        return shrunk(default, scale=Scale(vocab=wanted.vocab_size), overrides=overrides)
+    except Exception as error:  # likewise
+        raise _impossible(
+            model_type, f"the small configuration is refused ({_said(error)})", wanted.overrides
+        ) from error
 
 
 def _built(model_type: str, task: Task, config: PretrainedConfig) -> PreTrainedModel:
@@ -118,10 +133,10 @@ def _built(model_type: str, task: Task, config: PretrainedConfig) -> PreTrainedM
 
     family = AutoModelForCausalLM if task == "causal language model" else AutoModelForSequenceClassification
     try:
-        with torch.device("cpu"):  # whatever the default device is: the CPU's generator is the seeded one
-            model: PreTrainedModel = family.from_config(config)
-    except Exception as error:
-        raise _impossible(model_type, f"the model cannot be built ({_said(error)})", {}) from error
+        with torch.device("cpu"):  # whatever the default device is: it is the CPU's generator that is seeded
+            model: PreTrainedModel = family.from_config(config)  # type: ignore[no-untyped-call]
+    except Exception as error:  # likewise
+        raise _impossible(model_type, f"the model cannot be built ({_said(error)})") from error
     return model
 
 
@@ -139,10 +154,10 @@ def _refuse_large(model: PreTrainedModel, model_type: str) -> None:
     if total > MOST_BYTES:
         largest = ", ".join(f"{name} ({sizes[name]})" for name in sorted(sizes, key=sizes.__getitem__)[:-4:-1])
         reason = f"its weights take {total} bytes instead of at most {MOST_BYTES}, the largest being {largest}"
-        raise _impossible(model_type, reason, {})
+        raise _impossible(model_type, reason)
 
 
-def _impossible(model_type: str, reason: str, overrides: Mapping[str, Any]) -> InvalidArgument:
+def _impossible(model_type: str, reason: str, overrides: Mapping[str, Any] | None = None) -> InvalidArgument:
     import transformers
 
     asked = f" with {dict(overrides)}" if overrides else ""

@@ -33,7 +33,7 @@ class TinyNetwork(nn.Module):
         return logits
 
 
-def torch_model(
+def torch_model(  # noqa: PLR0913 - every one by name
     *,
     features: int = 8,
     classes: int = 4,

@@ -7,11 +7,15 @@ tiny value that belongs to it; the first row that matches decides. A name that n
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from pytest_ckpt.tiny.layout import BOS, EOS, PAD, UNK, VOCABULARY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_MOST_BEYOND: Final = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +43,7 @@ def _token(token: int) -> Callable[[int, Scale], int]:
 def _positions(value: int, scale: Scale) -> int:
     """Keep the few that a table of positions has beyond a power of two: RoBERTa starts at 2, so it has 514."""
     beyond = value - (1 << (value.bit_length() - 1)) if value > 0 else 0
-    return value if value <= scale.positions else scale.positions + (beyond if beyond <= 8 else 0)
+    return value if value <= scale.positions else scale.positions + (beyond if beyond <= _MOST_BEYOND else 0)
 
 
 def _window(value: int, _: Scale) -> int:

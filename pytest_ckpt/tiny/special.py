@@ -5,11 +5,13 @@ A row here is a last resort: first try to say it as a rule. The fields are set a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from pytest_ckpt.tiny.rules import Scale
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from pytest_ckpt.tiny.rules import Scale
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +35,7 @@ SPECIAL_CASES: Final[Mapping[str, SpecialCase]] = {
         fields=lambda _: {"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 10000.0}}},
     ),
     "dbrx": SpecialCase(
-        reason="the model reads the rotary base from the attention part, whose default has none, and clips to a bound that has no default",
+        reason="the model wants the rotary base and a bound from the attention part, whose default has neither",
         fields=lambda _: {"attn_config": {"rope_theta": 10000.0, "clip_qkv": 8.0}},
     ),
     "esm": SpecialCase(reason="the default has no vocabulary", fields=lambda scale: {"vocab_size": scale.vocab}),

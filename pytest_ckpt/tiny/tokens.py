@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from pytest_ckpt.errors import InvalidArgument
-from pytest_ckpt.tiny.layout import BOS, EOS, FIRST_TOKEN, PAD, UNK, VOCABULARY
+from pytest_ckpt.tiny.layout import FIRST_TOKEN, VOCABULARY
 from pytest_ckpt.tiny.making import checked_vocabulary, quiet
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
-SPECIAL_TOKENS: Final = {"<pad>": PAD, "<bos>": BOS, "<eos>": EOS, "<unk>": UNK}
+SPECIAL_TOKENS: Final = {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>"}
+"""In the order of their ids, which are those of `layout`."""
 _LONGEST: Final = 64
 _PLAIN: Final = f" {string.ascii_lowercase}{string.digits}.,!?'\"-:;()\n"
 _FURTHER: Final = f"{string.ascii_uppercase}{string.punctuation}"
@@ -39,16 +41,14 @@ def tokenizer(vocab_size: int = VOCABULARY) -> PreTrainedTokenizerFast:
     with quiet():
         from transformers import PreTrainedTokenizerFast
 
-        return PreTrainedTokenizerFast(
+        made: PreTrainedTokenizerFast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
             tokenizer_object=_letters(vocab_size),
-            pad_token="<pad>",
-            bos_token="<bos>",
-            eos_token="<eos>",
-            unk_token="<unk>",
+            **SPECIAL_TOKENS,
             model_max_length=_LONGEST,
             model_input_names=["input_ids", "attention_mask"],
             clean_up_tokenization_spaces=False,
         )
+    return made
 
 
 def _letters(vocab_size: int) -> Tokenizer:
@@ -59,8 +59,8 @@ def _letters(vocab_size: int) -> Tokenizer:
     if len(letters) < wanted:
         message = f"vocab_size is {vocab_size}, but there are only {len(letters)} letters to make tokens of."
         raise InvalidArgument(message)
-    vocabulary = SPECIAL_TOKENS | {letter: FIRST_TOKEN + place for place, letter in enumerate(letters)}
-    made = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    vocabulary = {token: number for number, token in enumerate([*SPECIAL_TOKENS.values(), *letters])}
+    made = Tokenizer(models.WordLevel(vocabulary, unk_token=SPECIAL_TOKENS["unk_token"]))
     if "Z" not in vocabulary:
         made.normalizer = normalizers.Lowercase()
     made.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")

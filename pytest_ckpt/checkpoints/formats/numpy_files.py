@@ -10,6 +10,7 @@ from pytest_ckpt.checkpoints.file_content import DamagedFile, ReadError
 from pytest_ckpt.checkpoints.formats import numpy_objects
 from pytest_ckpt.checkpoints.formats.document import Document
 from pytest_ckpt.checkpoints.formats.pickled_objects import Unread
+from pytest_ckpt.checkpoints.formats.tree import Branch
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,13 +25,14 @@ NPY_SUFFIX: Final = ".npy"
 
 def open_npy(path: Path, data: memoryview) -> Document:
     """Open a file of one array; its key is empty."""
-    return Document(path=path, format="numpy", root=_array(path, path.name, data), rewritten=lambda: data)
+    branch = Branch(root=_array(path, path.name, data))
+    return Document(path=path, format="numpy", branches=(branch,), rewritten=lambda: data)
 
 
 def open_npz(path: Path, archive: ZipArchive) -> Document:
     """Open an archive of arrays; each one's key is its name."""
     arrays = {name.removesuffix(NPY_SUFFIX): _array(path, name, data) for name, data in archive.records.items()}
-    return Document(path=path, format="numpy", root=arrays, rewritten=archive.rewritten)
+    return Document(path=path, format="numpy", branches=(Branch(root=arrays),), rewritten=archive.rewritten)
 
 
 def _array(path: Path, name: str, data: memoryview) -> RawTensor | Unread:

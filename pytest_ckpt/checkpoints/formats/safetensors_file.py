@@ -12,6 +12,7 @@ from pytest_ckpt.checkpoints.formats.document import Document
 from pytest_ckpt.checkpoints.formats.pickled_objects import Unread
 from pytest_ckpt.checkpoints.formats.raw_tensor import RawTensor, row_major
 from pytest_ckpt.checkpoints.formats.storage import Storage, in_native_order, item_size
+from pytest_ckpt.checkpoints.formats.tree import Branch
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,7 +57,8 @@ def open_safetensors(path: Path, data: memoryview) -> Document:
     described = [_described(path, name, value) for name, value in header.items()]
     _check_layout(path, described, len(data) - start)
     root = {tensor.name: _tensor(path, tensor, data[start + tensor.begin : start + tensor.end]) for tensor in described}
-    return Document(path=path, format="safetensors", root={_METADATA: metadata, **root}, rewritten=lambda: data)
+    branch = Branch(root={_METADATA: metadata, **root})
+    return Document(path=path, format="safetensors", branches=(branch,), rewritten=lambda: data)
 
 
 def _header(path: Path, data: memoryview) -> tuple[dict[str, object], int]:

@@ -11,8 +11,10 @@ from pytest_ckpt.checkpoints.formats.inert_pickle import Persistent, parse_pickl
 from pytest_ckpt.checkpoints.formats.pickled_objects import PickledObjects
 from pytest_ckpt.checkpoints.formats.storage import Storage, in_native_order
 from pytest_ckpt.checkpoints.formats.torch_storage import parse_legacy, storage_reference
+from pytest_ckpt.checkpoints.formats.tree import Branch
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from pytest_ckpt.checkpoints.formats.zip_archive import ZipArchive
@@ -26,6 +28,25 @@ def open_torch_zip(path: Path, archive: ZipArchive) -> Document:
     Raises:
         NotACheckpointFile: the archive holds no such pickle.
     """
+    return Document(path=path, format="torch-zip", branches=(_branch(path, archive),), rewritten=archive.rewritten)
+
+
+def open_torch_shard(path: Path, archives: Sequence[ZipArchive]) -> Document:
+    """Open a file of a distributed checkpoint: several such archives; their keys are "0", "1" and so on.
+
+    The tensors' own names stand in another file, which also holds where each archive begins.
+    """
+
+    def refuse() -> bytes:
+        raise ReadError(
+            path, "a shard of a distributed checkpoint, which cannot be changed: another file has its sizes"
+        )
+
+    branches = tuple(_branch(path, archive, str(index)) for index, archive in enumerate(archives))
+    return Document(path=path, format="torch-zip", branches=branches, rewritten=refuse)
+
+
+def _branch(path: Path, archive: ZipArchive, key: str = "") -> Branch:
     names = [name for name in archive.records if name.rpartition("/")[2] == _PICKLE_RECORD]
     if not names:
         first = min(archive.records, default="nothing")
@@ -34,10 +55,7 @@ def open_torch_zip(path: Path, archive: ZipArchive) -> Document:
     pickled = archive.records[name]
     parsed = parse_pickle(path, BytesIO(pickled), pickled, name=f"record {name}")
     storages = _ArchivedStorages(archive, name.removesuffix(_PICKLE_RECORD))
-    objects = PickledObjects(path, storages)
-    return Document(
-        path=path, format="torch-zip", root=parsed.root, rewritten=archive.rewritten, meaning=objects.meaning
-    )
+    return Branch(root=parsed.root, key=key, meaning=PickledObjects(path, storages).meaning)
 
 
 class _ArchivedStorages:
@@ -62,8 +80,8 @@ class _ArchivedStorages:
 def open_torch_legacy(path: Path, data: memoryview) -> Document:
     """Open what `torch.save` wrote before torch 1.6, and still does if it is told to."""
     stream = parse_legacy(path, data)
-    objects = PickledObjects(path, stream.storage)
-    return Document(path=path, format="torch-legacy", root=stream.root, rewritten=lambda: data, meaning=objects.meaning)
+    branch = Branch(root=stream.root, meaning=PickledObjects(path, stream.storage).meaning)
+    return Document(path=path, format="torch-legacy", branches=(branch,), rewritten=lambda: data)
 
 
 def open_pickle(path: Path, data: memoryview) -> Document:
@@ -76,5 +94,5 @@ def open_pickle(path: Path, data: memoryview) -> Document:
     parsed = parse_pickle(path, stream, data, name="pickle")
     if rest := len(data) - stream.tell():
         raise DamagedFile(path, "pickle", "the end of the file behind it", f"{rest} more bytes")
-    objects = PickledObjects(path, refuse)
-    return Document(path=path, format="pickle", root=parsed.root, rewritten=lambda: data, meaning=objects.meaning)
+    branch = Branch(root=parsed.root, meaning=PickledObjects(path, refuse).meaning)
+    return Document(path=path, format="pickle", branches=(branch,), rewritten=lambda: data)

@@ -12,6 +12,7 @@ from pytest_ckpt.checkpoints.formats.pickled_objects import Unread
 from pytest_ckpt.checkpoints.formats.raw_tensor import RawTensor
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 #: A pickle of a few lines can nest billions of nodes, or one in itself.

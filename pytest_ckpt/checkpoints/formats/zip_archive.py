@@ -22,6 +22,8 @@ _EXTRA_HEADER: Final = 4
 _PADDING_ID: Final = b"FB"
 _END_OF_DIRECTORY: Final = b"PK\x05\x06"
 _END_SIZE: Final = 22
+#: Torch always writes the records for archives of more than 4 GB, which stand before the end record.
+_LARGE_END_SIZE: Final = 76
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +78,7 @@ def _bounds(path: Path, data: memoryview) -> Iterator[tuple[int, int]]:
         end = at + _END_SIZE
         if end <= len(content):
             size, position = struct.unpack_from("<II", content, at + 12)
-            if begin + position + size == at:
+            if begin + position + size in {at, at - _LARGE_END_SIZE}:
                 yield begin, end
                 begin = end
         at += 1
