@@ -43,6 +43,7 @@ FRAMEWORK_MODULES: Final = (
     "pytest_ckpt.runs.inventory",
     "pytest_ckpt.runs.probe",
     "pytest_ckpt.runs.readings",
+    "pytest_ckpt.tiny.",
 )
 SOURCES: Final = {
     ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path

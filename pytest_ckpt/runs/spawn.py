@@ -83,12 +83,18 @@ def _forget_pytest() -> None:
 
 
 def _forget_exit_functions() -> None:
-    """Forget those of pytest, which delete files it still uses; multiprocessing's is needed to end the job's children."""
+    """Forget what pytest would do at its exit, such as to delete files that it still uses.
+
+    Of multiprocessing and executors, only the part that concerns the job's own processes and threads is kept.
+    """
     atexit._clear()  # noqa: SLF001 - there is no other way
     util, process = sys.modules.get("multiprocessing.util"), sys.modules.get("multiprocessing.process")
     if util and process:
-        theirs = frozenset(process.active_children())  # pytest's; it would take them for ours and kill them
-        atexit.register(util._exit_function, active_children=lambda: set(process.active_children()) - theirs)  # noqa: SLF001
+        end, children = util._exit_function, process.active_children  # noqa: SLF001 - as above
+        theirs = frozenset(children())  # those of pytest, which it would take for ours and kill
+        atexit.register(end, active_children=lambda: set(children()) - theirs)
+    for name, waited_for in (("thread", "_threads_queues"), ("process", "_threads_wakeups")):
+        getattr(sys.modules.get(f"concurrent.futures.{name}"), waited_for, {}).clear()  # one of them may be this thread
 
 
 def own_streams() -> object:

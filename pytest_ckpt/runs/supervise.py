@@ -36,7 +36,7 @@ __all__ = ["STACKS_FOLLOW", "Ended", "Leftover", "run_forked", "run_spawned"]
 #: The line in the file of stderr after which the stacks of a job that ran out of time follow.
 STACKS_FOLLOW: Final = "pytest-ckpt: the job was still running at its deadline; its Python threads stood here:"
 #: Seconds for a job that ran out of time to write its stacks, and for killed processes to be gone.
-_STACKS_BOUND: Final = 1.0
+_STACKS_BOUND: Final = 0.5
 _KILL_BOUND: Final = 10.0
 #: Seconds that a supervisor may need for anything else, on a machine that is busy.
 _SLACK: Final = 10.0

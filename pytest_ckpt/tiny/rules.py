@@ -80,7 +80,7 @@ RULES: Final[tuple[tuple[str, Shrink], ...]] = (
     (r".*qk_(nope|rope)_head_dim|.*rotary_dim", "half_head"),
     (r".*(head_?dim|head_size|d_kv|d_head|dim_head|kv_channels|query_pre_attn_scalar)", "head_dim"),
     # Lengths.
-    (r".*(max_(2d_)?position|max_\w*positions|n_positions|max_seq|seq_length|n_ctx|context_length).*", _positions),
+    (r".*(max_(\w+_)?positions?|n_positions|max_seq|seq_length|n_ctx|context_length).*", _positions),
     (r"model_max_length", _positions),
     (r".*(window|local_attention).*", _window),
     (r".*chunk_length|local_transformer_stride", 4),

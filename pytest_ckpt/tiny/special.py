@@ -44,6 +44,10 @@ SPECIAL_CASES: Final[Mapping[str, SpecialCase]] = {
         fields=lambda scale: {"attention_types": [[["global"], scale.layers - 1], [["local"], 1]]},
     ),
     "granitemoehybrid": SpecialCase(reason=_ONE_OF_EACH, fields=lambda _: {"layer_types": ["mamba", "attention"]}),
+    "jamba": SpecialCase(
+        reason="its fast kernels, on by default, must be installed and want a GPU",
+        fields=lambda _: {"use_mamba_kernels": False},
+    ),
     "lfm2_moe": SpecialCase(
         reason="the default leaves the kinds of the layers open",
         fields=lambda _: {"layer_types": ["conv", "full_attention"]},
@@ -66,10 +70,6 @@ SPECIAL_CASES: Final[Mapping[str, SpecialCase]] = {
         reason="axial positions fix the length of every text to the product of two sizes",
         fields=lambda _: {"axial_pos_embds": False},
     ),
-    "xlstm": SpecialCase(
-        reason="its cache rounds key and value widths up to 64, its layers do not",
-        fields=lambda scale: {"qk_dim_factor": 64 / scale.width, "v_dim_factor": 64 / scale.width},
-    ),
     "xmod": SpecialCase(
         reason="without a language it picks no adapter", fields=lambda _: {"default_language": "en_XX"}
     ),
@@ -82,6 +82,7 @@ SPECIAL_CASES: Final[Mapping[str, SpecialCase]] = {
 UNSUITABLE: Final[Mapping[str, str]] = {
     "git": "its loss skips as many tokens as an image has, so that text alone has no loss",
     "layoutlmv3": "it adds embeddings of boxes on a page, whose sizes must add up to its width",
+    "xlstm": "the cell that transformers has for it writes over values that the backward pass needs",
     "lilt": "it divides its width into six parts, and needs boxes on a page",
 }
 """Architectures that would be built and then fail in training, and why."""

@@ -1,0 +1,243 @@
+"""The session knows which contracts each test's job is asked for, has the job run once, and hands out its verdicts."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import importlib.util
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+from filelock import FileLock
+
+from pytest_ckpt.errors import ContractViolation, HarnessError
+from pytest_ckpt.lab import Lab, LabSettings
+from pytest_ckpt.records.verdict import JobResult, Timeline
+
+if TYPE_CHECKING:
+    from pytest_ckpt.frameworks.protocol import Framework
+    from pytest_ckpt.contracts.base import Contract
+    from pytest_ckpt.marks import Asked
+    from pytest_ckpt.records.run import RunRecord
+    from pytest_ckpt.records.verdict import Verdict
+    from pytest_ckpt.runs.job import Job
+    from pytest_ckpt.settings import Settings
+
+#: Characters of a run's captured output that a report shows.
+_SHOWN: Final = 4000
+
+
+@dataclass(slots=True)
+class JobSession:
+    """All jobs of one pytest process.
+
+    Attributes:
+        folder: shared by the workers of a session, which read each other's results there; None where there are none.
+        asked: contracts by test, for the tests that were selected.
+    """
+
+    folder: Path | None
+    settings: Settings
+    frameworks: Sequence[Framework]
+    asked: Mapping[str, Mapping[str, Asked]] = field(default_factory=dict)
+    results: dict[str, JobResult] = field(default_factory=dict)
+    _locks: dict[str, FileLock] = field(default_factory=dict)
+
+    def known(self, test: str) -> JobResult | None:
+        """Return what a test's job came to, if it has been run in this session.
+
+        Takes the test's lock where it has not, so that no other worker runs it; `release` gives it back.
+        """
+        if test not in self.results and self.folder is not None:
+            self._lock(self.folder, test)
+            path = _file(self.folder, test, "json")
+            if path.exists():
+                self.results[test] = JobResult.from_json(json.loads(path.read_text(encoding="utf-8")))
+                self.release(test)
+        return self.results.get(test)
+
+    def run(self, test: str, job: Job, body: Callable[[], object]) -> JobResult:
+        """Run a test's job for all of its selected contracts and keep what it came to."""
+        started = time.monotonic()
+        lab = self._lab(test, job, body)
+        result = _judge(lab, test, [asked.contract for asked in self.asked[test].values()], started)
+        if not self.settings.keep and not result.kept_dirs:
+            lab.close()
+        self.results[test] = result
+        if self.folder is not None:
+            path = _file(self.folder, test, "json")
+            temporary = path.with_suffix(".part")
+            temporary.write_text(json.dumps(result.to_json()), encoding="utf-8")
+            temporary.replace(path)
+        return result
+
+    def release(self, test: str) -> None:
+        """Let other workers run or read the test's job."""
+        lock = self._locks.pop(test, None)
+        if lock is not None:
+            lock.release()
+
+    def _lock(self, folder: Path, test: str) -> None:
+        if test not in self._locks:
+            lock = FileLock(_file(folder, test, "lock"))
+            lock.acquire()
+            self._locks[test] = lock
+
+    def _lab(self, test: str, job: Job, body: Callable[[], object]) -> Lab:
+        return Lab(
+            job=job,
+            body=body,
+            folder=job.path.with_name(f"{job.path.name}-evidence"),
+            seed_text=test,
+            frameworks=self.frameworks,
+            settings=LabSettings(timeout=self.settings.timeout, start_method=self.settings.start_method),
+            skips=(pytest.skip.Exception,),
+        )
+
+
+def _file(folder: Path, test: str, suffix: str) -> Path:
+    """Return the file by which workers share what they know of a test."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{hashlib.blake2b(test.encode(), digest_size=8).hexdigest()}.{suffix}"
+
+
+def _judge(lab: Lab, test: str, contracts: Sequence[Contract], started: float) -> JobResult:
+    """Run what the contracts need; a job that does not run by itself has no verdicts."""
+    baseline = lab.run()
+    outcome = baseline.outcome
+    common = {"test": test, "frameworks": _frameworks(baseline)}
+    if outcome.status == "skipped":
+        return JobResult(skipped=outcome.message, **common)
+    if not outcome.ok:
+        kept = (f"{lab.folder}: journal and output of the run",)
+        return JobResult(error=_failed(baseline), sections=_sections(lab), kept_dirs=kept, **common)
+    verdicts = lab.judge(contracts)
+    lab.leave()
+    broken = any(verdict.status in {"violated", "inconclusive"} for verdict in verdicts)
+    return JobResult(
+        verdicts=tuple(verdicts),
+        timeline=Timeline(
+            steps=baseline.last_step,
+            saved=baseline.saved_steps,
+            kept=tuple(sorted({baseline.step_of(c) for c in baseline.kept if not c.foreign})),
+        ),
+        experiments=tuple((run.experiment.title, f"{run.outcome.seconds:.2f}") for run in lab.runs.values()),
+        sections=_sections(lab) if broken else (),
+        kept_dirs=(f"{lab.folder}: the runs' journals and copies of their checkpoints",) if broken else (),
+        seconds=time.monotonic() - started,
+        **common,
+    )
+
+
+def _frameworks(run: RunRecord) -> tuple[str, ...]:
+    return tuple(f"{facts.name} {facts.version}".strip() for facts in run.frameworks)
+
+
+def _failed(run: RunRecord) -> str:
+    """Say how the baseline failed: nothing can be said about the checkpoints of a job that does not run."""
+    outcome = run.outcome
+    lines = [f"the job did not run: {outcome.message} (after {run.last_step} optimizer steps)"]
+    lines += [f"  {line}" for line in outcome.traceback.rstrip().splitlines()]
+    if outcome.status == "hung":
+        lines.append("  the job was ended; --ckpt-timeout sets how long a run may take")
+    lines += [f"  left a process behind, which was ended: {process}" for process in outcome.leftovers]
+    return "\n".join(lines)
+
+
+def _sections(lab: Lab) -> tuple[tuple[str, ...], ...]:
+    """Return the captured output of the baseline and of runs that failed."""
+    runs = [run for run in lab.runs.values() if run.experiment.kind == "baseline" or not run.outcome.ok]
+    return tuple(
+        (f"ckpt {run.experiment.title} {title}", text if len(text) <= _SHOWN else f"[...]\n{text[-_SHOWN:]}")
+        for run in runs
+        for title, text in run.sections.items()
+    )
+
+
+def missing_torch() -> str:
+    """Return why no job can be run here, empty if torch is there."""
+    if importlib.util.find_spec("torch") is not None:
+        return ""
+    return "pytest-ckpt runs training jobs with torch, and torch is not installed here; pip install pytest-ckpt[torch]"
+
+
+@contextmanager
+def only_new_objects() -> Iterator[None]:
+    """Hide all objects made so far from searches through the garbage collector, so that these find the test's own only."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+def shared_folder(config: pytest.Config) -> Path | None:
+    """Return a folder that the workers of a session share; None in a process that has no others beside it."""
+    if not hasattr(config, "workerinput"):
+        return None
+    return Path(config.getoption("basetemp")).parent / "ckpt-verdicts"
+
+
+def raise_if_failed(result: JobResult) -> None:
+    """Raise what keeps a job's contracts from being judged.
+
+    Raises:
+        HarnessError: the job did not run.
+        pytest.skip.Exception: the job skipped itself.
+    """
+    if result.skipped:
+        pytest.skip(result.skipped)
+    if result.error:
+        raise HarnessError(result.error)
+
+
+class ContractFailure(ContractViolation, pytest.fail.Exception):
+    """A broken or undecided contract, shown by pytest as its message alone: the traceback would be ours."""
+
+    def __init__(self, message: str, verdict: Verdict) -> None:
+        pytest.fail.Exception.__init__(self, message, pytrace=False)
+        self.verdict = verdict
+
+    def __str__(self) -> str:
+        return str(self.msg)
+
+
+def conclude(result: JobResult, asked: Asked, nodeid: str) -> None:
+    """End an item as its contract's verdict says.
+
+    Raises:
+        ContractFailure: the contract is broken, or it was marked and could not be decided.
+        pytest.skip.Exception: it does not apply, or only the default set asked for it and it could not be decided.
+        HarnessError: the job was run without this contract.
+    """
+    verdict = result.verdict_of(asked.contract.name)
+    if verdict is None:
+        known = ", ".join(v.contract for v in result.verdicts)
+        message = f"no verdict on {asked.contract.name} of {result.test}; its job was run for {known}"
+        raise HarnessError(message)
+    if verdict.status == "not_applicable":
+        pytest.skip(f"not applicable: {verdict.sentence}")
+    if verdict.status == "inconclusive" and not asked.marked:
+        pytest.skip(f"inconclusive: {verdict.sentence}")
+    if verdict.status != "held":
+        from pytest_ckpt.report.text import explain  # noqa: PLC0415 - needed for failures only
+
+        raise ContractFailure(explain(verdict, result, nodeid), verdict)
+
+
+def rehearse_in_process(job: Job, body: Callable[[], object]) -> None:
+    """Call a job in this process, where a debugger can stop in it, and leave its directory as it was."""
+    before = sorted(job.path.iterdir())
+    body()
+    for path in set(job.path.iterdir()) - set(before):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()

@@ -1,0 +1,122 @@
+"""Flags and ini options, resolved once into a frozen record: flag, then ini, then default."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_DEVICES: Final = ("cpu", "cuda", "auto")
+_START_METHODS: Final = ("auto", "fork", "spawn")
+_DEFAULT_TIMEOUT: Final = 120.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the user asked for.
+
+    Attributes:
+        enabled: whether contracts are checked; otherwise marked tests are skipped.
+        device: `cpu`, `cuda` or `auto`.
+        timeout: seconds that one run of a job may take.
+        report: file for the JSON report.
+        start_method: how a job's process is started.
+        keep: whether evidence is kept when everything held.
+    """
+
+    enabled: bool
+    device: str
+    timeout: float
+    report: Path | None
+    start_method: str
+    keep: bool
+
+
+settings_key = pytest.StashKey[Settings]()
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Declare the flags and their ini twins."""
+    group = parser.getgroup("ckpt", "checkpoint contracts")
+    _flag(parser, group, "contract", "Check the checkpoint contracts of marked tests; without it they are skipped.")
+    _choice(parser, group, "device", _DEVICES, "cpu", "Device on which jobs train and tiny models lie")
+    group.addoption(
+        "--ckpt-timeout", dest="ckpt_timeout", type=float, default=None, metavar="SECONDS",
+        help=f"End one run of a job after so many seconds. Default: {_DEFAULT_TIMEOUT:.0f}. Ini: ckpt_timeout.",
+    )
+    parser.addini("ckpt_timeout", "Seconds that one run of a job may take.", type="string", default=None)
+    group.addoption(
+        "--ckpt-report", dest="ckpt_report", default=None, metavar="FILE",
+        help="Write all verdicts to a JSON file. Ini: ckpt_report.",
+    )
+    parser.addini("ckpt_report", "JSON file for all verdicts.", type="string", default=None)
+    _choice(parser, group, "start-method", _START_METHODS, "auto", "How a job's process is started")
+    _flag(parser, group, "keep", "Keep the evidence (copies of checkpoints, journals) of jobs whose contracts all held.")
+
+
+def _flag(parser: pytest.Parser, group: pytest.OptionGroup, name: str, text: str) -> None:
+    group.addoption(
+        f"--ckpt-{name}", dest=f"ckpt_{name}", action="store_true", default=None, help=f"{text} Ini: ckpt_{name}."
+    )
+    parser.addini(f"ckpt_{name}", text, type="bool", default=False)
+
+
+def _choice(  # noqa: PLR0913 - the parts of an option
+    parser: pytest.Parser, group: pytest.OptionGroup, name: str, choices: Sequence[str], default: str, text: str
+) -> None:
+    dest = f"ckpt_{name.replace('-', '_')}"
+    help_text = f"{text}: {', '.join(choices)}. Default: {default}."
+    group.addoption(f"--ckpt-{name}", dest=dest, choices=choices, default=None, help=f"{help_text} Ini: {dest}.")
+    parser.addini(dest, help_text, type="string", default=default)
+
+
+def resolve(config: pytest.Config) -> Settings:
+    """Return the settings of a session.
+
+    Raises:
+        pytest.UsageError: an ini value makes no sense.
+    """
+    return Settings(
+        enabled=_switched_on(config, "ckpt_contract"),
+        device=_chosen(config, "ckpt_device", _DEVICES),
+        timeout=_seconds(config),
+        report=_report(config),
+        start_method=_chosen(config, "ckpt_start_method", _START_METHODS),
+        keep=_switched_on(config, "ckpt_keep"),
+    )
+
+
+def _switched_on(config: pytest.Config, name: str) -> bool:
+    return bool(config.getoption(name) or config.getini(name))
+
+
+def _chosen(config: pytest.Config, name: str, choices: Sequence[str]) -> str:
+    value = config.getoption(name) or config.getini(name)
+    if value not in choices:
+        message = f"ini option {name} = {value!r}: choose one of {', '.join(choices)}"
+        raise pytest.UsageError(message)
+    return str(value)
+
+
+def _seconds(config: pytest.Config) -> float:
+    value = config.getoption("ckpt_timeout")
+    if value is None:
+        value = config.getini("ckpt_timeout") or _DEFAULT_TIMEOUT
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        message = f"ckpt_timeout = {value!r}: give the seconds that one run of a job may take, a number above 0"
+        raise pytest.UsageError(message)
+    return seconds
+
+
+def _report(config: pytest.Config) -> Path | None:
+    value = config.getoption("ckpt_report") or config.getini("ckpt_report")
+    return None if not value else config.invocation_params.dir / value

@@ -1,0 +1,126 @@
+"""What a session says about checkpoint contracts: the section at its end and the report file."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_ckpt import __version__
+from pytest_ckpt.records.verdict import ItemReport, JobResult
+from pytest_ckpt.report import json_report, junit, terminal
+from pytest_ckpt.settings import settings_key
+
+if TYPE_CHECKING:
+
+#: The attribute of a report that carries what an item came to; JSON text, as it crosses between processes.
+_ATTRIBUTE = "ckpt"
+
+
+def annotate(report: pytest.TestReport, contract: str, result: JobResult | None) -> None:
+    """Put what an item came to on its report."""
+    verdict = result.verdict_of(contract) if result is not None else None
+    if report.when == "setup" and report.passed:
+        return
+    if report.when == "teardown" and not report.failed:
+        return
+    job = None if result is None else replace(result, sections=(), verdicts=())
+    item = ItemReport(
+        nodeid=report.nodeid, contract=contract, outcome=_outcome(report), reason=_reason(report), verdict=verdict, job=job
+    )
+    setattr(report, _ATTRIBUTE, json.dumps(item.to_json()))
+    report.user_properties += junit.properties(item)
+    if report.failed and result is not None:
+        report.sections += [(title, text) for title, text in result.sections]
+
+
+def _outcome(report: pytest.TestReport) -> str:
+    if hasattr(report, "wasxfail"):
+        return "xpassed" if report.passed else "xfailed"
+    if report.failed and report.when != "call":
+        return "error"
+    return report.outcome
+
+
+def _reason(report: pytest.TestReport) -> str:
+    xfail = getattr(report, "wasxfail", "")
+    if xfail:
+        return str(xfail)
+    if report.skipped and isinstance(report.longrepr, tuple):
+        return str(report.longrepr[2]).removeprefix("Skipped: ")
+    return ""
+
+
+class Summary:
+    """Collects the items' reports and shows them; registered only where contracts are switched on."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._items: dict[str, ItemReport] = {}
+        self._expected: set[str] = set()
+        self._started = time.time()
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Remember which items were selected."""
+        from pytest_ckpt.plugin import is_contract_item  # noqa: PLC0415 - the plugin registers this class
+
+        self._expected |= {item.nodeid for item in session.items if is_contract_item(item)}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Collect an item's report, in this process or from a worker."""
+        text = getattr(report, _ATTRIBUTE, None)
+        if text is not None:
+            item = ItemReport.from_json(json.loads(text))
+            self._items[item.nodeid] = item
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Show the section, in the controlling process only."""
+        if self._is_worker() or not (self._items or self._expected):
+            return
+        width = terminalreporter._tw.fullwidth  # noqa: SLF001 - the public class has no width
+        items = self._in_order()
+        if self._config.get_verbosity() < 0:
+            terminalreporter.write_line(terminal.quiet(items))
+        else:
+            terminalreporter.section("checkpoint contracts")
+            for line, markup in terminal.section(items, width):
+                terminalreporter.write_line(line, **markup)
+        for line in self._missing_lines():
+            terminalreporter.write_line(line, yellow=True)
+        if (path := self._config.stash[settings_key].report) is not None:
+            terminalreporter.write_line(f"ckpt report: {path}")
+
+    def pytest_sessionfinish(self) -> None:
+        """Write the report file, in the controlling process only."""
+        path = self._config.stash[settings_key].report
+        if path is None or self._is_worker():
+            return
+        document = json_report.document(
+            self._in_order(),
+            plugin_version=__version__,
+            started=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._started)),
+            seconds=time.time() - self._started,
+            missing=self._missing(),
+        )
+        json_report.write(path, document)
+
+    def _in_order(self) -> Sequence[ItemReport]:
+        return list(self._items.values())
+
+    def _missing(self) -> list[str]:
+        return sorted(self._expected - set(self._items))
+
+    def _missing_lines(self) -> Iterable[str]:
+        missing = self._missing()
+        if missing:
+            yield f"{len(missing)} selected contracts came to no verdict: the session ended before them, first {missing[0]}"
+
+    def _is_worker(self) -> bool:
+        return hasattr(self._config, "workerinput")
+
+
+__all__ = ["Summary", "annotate"]
