@@ -2,7 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import TYPE_CHECKING
+
 import pytest
+
+from pytest_ckpt import frameworks
+from pytest_ckpt.lab import Lab, LabSettings
+from pytest_ckpt.runs.job import Job
+from pytest_ckpt.session import only_new_objects
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from pytest_ckpt.contracts.base import Contract
+    from pytest_ckpt.records.run import RunRecord
+    from pytest_ckpt.records.verdict import Verdict
 
 
 @pytest.fixture(autouse=True)
@@ -10,3 +26,44 @@ def _inner_runs_are_repeatable(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep pytest-randomly, and whatever the shell asks of pytest, out of the runs that pytester starts."""
     monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:randomly")
     monkeypatch.delenv("PYTEST_PLUGINS", raising=False)
+
+
+class Judge:
+    """Runs a job for some contracts as the plugin does; `lab` is there afterwards for a closer look."""
+
+    def __init__(self, folder: Path, seed_text: str) -> None:
+        self._folder = folder
+        self._seed_text = seed_text
+        self.lab: Lab
+
+    def __call__(
+        self, train: Callable[[Job], object], *contracts: Contract, timeout: float = 120.0, start_method: str = "auto"
+    ) -> dict[str, Verdict]:
+        """Return the verdict of each contract, by its name."""
+        directory = self._folder / "job"
+        directory.mkdir(exist_ok=True)
+        job = Job(directory, frameworks=frameworks.builtin())
+        self.lab = Lab(
+            job=job,
+            body=partial(train, job),
+            folder=self._folder / "evidence",
+            seed_text=self._seed_text,
+            frameworks=frameworks.builtin(),
+            settings=LabSettings(timeout=timeout, start_method=start_method),
+        )
+        baseline = self.lab.run()
+        if not baseline.outcome.ok:
+            pytest.fail(f"the job failed: {baseline.outcome.message}\n{baseline.outcome.traceback}")
+        return {verdict.contract: verdict for verdict in self.lab.judge(contracts)}
+
+    @property
+    def baseline(self) -> RunRecord:
+        """The undisturbed run."""
+        return self.lab.run()
+
+
+@pytest.fixture
+def judge(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Judge]:
+    """Judges a job: `judge(train, FinalStep(), Resumable())["resumable"].status`."""
+    with only_new_objects():
+        yield Judge(tmp_path.resolve(), request.node.nodeid)

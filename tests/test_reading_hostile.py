@@ -70,13 +70,29 @@ class TrapKey(Trap):
         return id(self.spring(self.path))
 
 
+class TrapNew(Trap):
+    """Pickles as the making of an object of this class with an argument."""
+
+    path = ""
+
+    @classmethod
+    def at(cls, path: str) -> TrapNew:
+        """Return one that is harmless until it is unpickled."""
+        trap = cls()
+        trap.path = path
+        return trap
+
+    def __reduce__(self) -> Any:  # noqa: ANN401 - as pickle takes it
+        return copyreg.__newobj__, (TrapNew, self.path)  # type: ignore[attr-defined]
+
+
 EVIL: dict[str, Callable[[str], object]] = {
     "system": lambda marker: Call(os.system, f"touch {marker}"),
     "eval": lambda marker: Call(eval, f"open({marker!r}, 'w').close()"),
     "exec": lambda marker: Call(exec, f"open({marker!r}, 'w').close()"),
     "getattr": lambda marker: Call(Call(getattr, Call(__import__, "os"), "mkdir"), marker),
     "nested call": lambda marker: [Call(list, Call(map, os.mkdir, [marker]))],
-    "new": lambda marker: Call(copyreg.__newobj__, Trap, marker),  # type: ignore[attr-defined]
+    "new": lambda marker: TrapNew.at(marker),
     "state": lambda marker: Call(Trap, then=(marker,)),
     "appended": lambda marker: Call(Trap, then=(None, iter([marker]))),
     "item": lambda marker: Call(Trap, then=(None, None, iter([("key", marker)]))),
@@ -122,9 +138,7 @@ def test_nothing_that_a_file_calls_is_called(evil: Callable[[str], object], form
     [b"cplanted\nevil\n", b"(iplanted\nevil\n", b"\x8c\x07planted\x8c\x04evil\x93"],
     ids=["GLOBAL", "INST", "STACK_GLOBAL"],
 )
-def test_no_module_that_a_file_names_is_imported(
-    named: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_module_that_a_file_names_is_imported(named: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A class in a file is only a name: reading imports nothing, unpickling imports its module."""
     (tmp_path / "planted.py").write_text("class evil: pass\n", encoding="utf-8")
     (tmp_path / "file").write_bytes(b"\x80\x04]" + named + b"aK\x07a.")

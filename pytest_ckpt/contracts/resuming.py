@@ -157,6 +157,8 @@ class Resumable:
     def _compare(self, evidence: Evidence, run: RunRecord, checkpoint: Checkpoint) -> StepDifference | str | None:
         baseline = evidence.baseline
         after = baseline.step_of(checkpoint)
+        if after >= baseline.last_step:
+            return None  # nothing is left to compare: that a finished run trains nothing is a promise of its own
         found = Trajectory.of(baseline).first_difference(run.steps, after, self.level)
         if found is not None:
             return found
@@ -200,8 +202,17 @@ class Resumable:
         }[self.level]
         written = [checkpoint for checkpoint in promised(run) if not checkpoint.foreign]
         left = len(written) - len(chosen)
-        notes = (f"{left} of {len(written)} checkpoints were not resumed from",) if left else ()
+        notes = [f"{left} of {len(written)} checkpoints were not resumed from"] if left else []
+        notes += self._overrun(evidence, chosen)
         return held(self.name, f"resuming from {steps_text(steps)} of {run.last_step} {what}", *notes)
+
+    def _overrun(self, evidence: Evidence, chosen: Sequence[Checkpoint]) -> Iterator[str]:
+        """Tell of a finished run that trains on when it is resumed."""
+        last = evidence.baseline.last_step
+        for checkpoint in chosen:
+            run = evidence.of(resume(checkpoint.identity, seeds=self._seeds))
+            if run is not None and run.steps and evidence.baseline.step_of(checkpoint) >= last:
+                yield f"resuming the finished run from step {last} trained {len(run.steps)} more steps"
 
 
 def _is_step(step: object) -> bool:

@@ -36,7 +36,7 @@ class StepDifference:
         keys: the keys that differ, by component, in causal order.
         expected: the step of the uninterrupted run.
         found: the same step of the resumed run.
-        rng_differs: the random generators whose state differs at the start of the step.
+        rng_differs: the random generators that the job uses and whose state differs at the start of the step.
     """
 
     step: int
@@ -58,6 +58,7 @@ class Trajectory:
 
     run: RunRecord
     live_schedulers: frozenset[str] = field(default=frozenset())
+    live_generators: frozenset[str] = field(default=frozenset())
     known_weights: frozenset[str] = field(default=frozenset())
 
     @classmethod
@@ -69,7 +70,8 @@ class Trajectory:
             for name in ("weights", "update")
             for reading in step.state.get(name, {}).values()
         }
-        return cls(run, frozenset(_changing(run.steps, "scheduler")), frozenset(weights))
+        schedulers, generators = (frozenset(_changing(run.steps, name)) for name in ("scheduler", "rng"))
+        return cls(run, schedulers, generators, frozenset(weights))
 
     def first_difference(
         self, resumed: Sequence[StepRecord], after: int, level: Level, *, told: bool = True
@@ -90,7 +92,7 @@ class Trajectory:
             keys = {name: self._differ(name, expected, found, first=number == 0) for name in compared}
             keys = {name: differing for name, differing in keys.items() if differing and (told or name != "counter")}
             if keys:
-                return _difference(expected, found, keys)
+                return _difference(expected, found, keys, self.live_generators)
         return None
 
     def _differ(self, name: str, expected: StepRecord, found: StepRecord, *, first: bool) -> tuple[str, ...]:
@@ -152,10 +154,13 @@ def batches(component: Component) -> list[dict[str, str]]:
     return [calls[number] for number in sorted(calls)]
 
 
-def _difference(expected: StepRecord, found: StepRecord, keys: Mapping[str, tuple[str, ...]]) -> StepDifference:
+def _difference(
+    expected: StepRecord, found: StepRecord, keys: Mapping[str, tuple[str, ...]], generators: frozenset[str]
+) -> StepDifference:
     ordered = {name: keys[name] for name in (*COMPONENTS, "counter") if name in keys}
     rng = keys_that_differ(expected.state.get("rng", {}), found.state.get("rng", {}))
-    return StepDifference(step=expected.index, keys=ordered, expected=expected, found=found, rng_differs=rng)
+    used = tuple(name for name in rng if name in generators)
+    return StepDifference(step=expected.index, keys=ordered, expected=expected, found=found, rng_differs=used)
 
 
 def _changing(steps: Sequence[StepRecord], component: str) -> set[str]:

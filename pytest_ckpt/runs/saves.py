@@ -41,7 +41,7 @@ def _announcing(
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - any writer's signature
         target = args[argument] if len(args) > argument else kwargs.get(name)
-        path = getattr(target, "name", target)
+        path = target if isinstance(target, (str, os.PathLike)) else getattr(target, "name", None)
         if isinstance(path, (str, os.PathLike)):
             probe.saving(relative(Path(path), root), by)
         return function(*args, **kwargs)
