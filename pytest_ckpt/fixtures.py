@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import pytest
 from pytest_ckpt.errors import HarnessError, InvalidArgument
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pytest_ckpt.lab import Lab
     from pytest_ckpt.records.experiment import Seeds
     from pytest_ckpt.records.run import RunRecord
@@ -35,7 +35,7 @@ def ckpt_job(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 @pytest.fixture
 def ckpt_run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CkptRun]:
     """Runs a job under observation and returns its record, for tests that assert by hand."""
-    from pytest_ckpt.session import missing_torch, only_new_objects
+    from pytest_ckpt.shell.jobs import missing_torch, only_new_objects
 
     if why := missing_torch():
         pytest.skip(why)
@@ -84,7 +84,13 @@ class CkptRun:
         return _checked(run) if check else run
 
     def resume(
-        self, run: RunRecord, *, step: int | None = None, checkpoint: str | None = None, seeds: Seeds = "fresh", check: bool = True
+        self,
+        run: RunRecord,
+        *,
+        step: int | None = None,
+        checkpoint: str | None = None,
+        seeds: Seeds = "fresh",
+        check: bool = True,
     ) -> RunRecord:
         """Resume a run from one of its checkpoints, in a fresh process, and return what was seen.
 
@@ -114,7 +120,9 @@ def _identity(run: RunRecord, step: int | None, checkpoint: str | None) -> str:
     found = [c for c in run.written if checkpoint in {None, c.path, c.identity} and step in {None, run.step_of(c)}]
     if (step is None) == (checkpoint is None) or not found:
         saved = ", ".join(f"{c.path} (step {run.step_of(c)})" for c in run.written) or "none"
-        message = f"resume(step={step!r}, checkpoint={checkpoint!r}): name one of the checkpoints by step or path: {saved}"
+        message = (
+            f"resume(step={step!r}, checkpoint={checkpoint!r}): name one of the checkpoints by step or path: {saved}"
+        )
         raise InvalidArgument(message)
     return found[-1].identity
 

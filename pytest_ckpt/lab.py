@@ -5,8 +5,7 @@ from __future__ import annotations
 import importlib
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +25,7 @@ from pytest_ckpt.runs.journal import events
 from pytest_ckpt.runs.supervise import STACKS_FOLLOW, Ended, run_forked, run_spawned
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
     from pytest_ckpt.contracts.base import Advisor, Contract
     from pytest_ckpt.frameworks.protocol import Framework
     from pytest_ckpt.records.checkpoint import Checkpoint
@@ -146,17 +146,22 @@ class Lab:
 
     def _execute(self, plan: RunPlan) -> tuple[Ended, str]:
         """Run a plan in a process of its own; a hang before the first step is tried again without fork."""
-        import torch  # noqa: F401, PLC0415 - imported once here, not in each child
+        import torch  # noqa: F401 - imported once here, not in each child
 
-        streams = {"stdout": plan.output("stdout"), "stderr": plan.output("stderr")}
-        if self._can_fork():
-            ended = run_forked(partial(run_job, plan), timeout=self.settings.timeout, **streams)
-            began = any(event == "tick" for event, _ in events(plan.journal))
-            if not ended.timed_out or began or self.settings.start_method == "fork":
-                return ended, "fork"
-            plan.journal.unlink(missing_ok=True)
-            return run_spawned(run_job, (plan,), timeout=self.settings.timeout, **streams), "spawn, after a hang under fork"
-        return run_spawned(run_job, (plan,), timeout=self.settings.timeout, **streams), "spawn"
+        if not self._can_fork():
+            return self._start(plan, "spawn"), "spawn"
+        ended = self._start(plan, "fork")
+        began = any(event == "tick" for event, _ in events(plan.journal))
+        if not ended.timed_out or began or self.settings.start_method == "fork":
+            return ended, "fork"
+        plan.journal.unlink(missing_ok=True)
+        return self._start(plan, "spawn"), "spawn, after a hang under fork"
+
+    def _start(self, plan: RunPlan, method: str) -> Ended:
+        timeout, stdout, stderr = self.settings.timeout, plan.output("stdout"), plan.output("stderr")
+        if method == "fork":
+            return run_forked(partial(run_job, plan), timeout=timeout, stdout=stdout, stderr=stderr)
+        return run_spawned(run_job, (plan,), timeout=timeout, stdout=stdout, stderr=stderr)
 
     def _can_fork(self) -> bool:
         """Say whether a forked process can train: not where there is no fork, nor after CUDA was used here."""
@@ -164,9 +169,9 @@ class Lab:
             return self.settings.start_method == "fork"
         if sys.platform != "linux":
             return False
-        import torch  # noqa: PLC0415 - it is imported already
+        import torch  # it is imported already
 
-        return not torch.cuda.is_initialized()
+        return not bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
 
     # -- what it left ------------------------------------------------------------------------------------------------
 
@@ -204,7 +209,9 @@ class Lab:
                 continue
             for look in seen.looks:
                 for found in framework.find(look.tree, facts.save_dir):
-                    units[found.path] = Unit(path=found.path, claimed=found.claimed, claim_is_step=found.claimed is not None)
+                    units[found.path] = Unit(
+                        path=found.path, claimed=found.claimed, claim_is_step=found.claimed is not None
+                    )
         return list(units.values())
 
     def _took_part(self, facts: Iterable[FrameworkFacts]) -> Iterable[tuple[Framework, FrameworkFacts]]:
@@ -253,24 +260,25 @@ class _FrameworkAdvisor:
 
 def outcome(ended: Ended, seen: Assembled, method: str, stderr: Path) -> Outcome:
     """Return how a run ended, from what its supervisor and its journal say."""
-    common = {
-        "exit_code": ended.exit_code,
-        "signal": ended.signal,
-        "leftovers": tuple(f"{process.command} (pid {process.pid})" for process in ended.leftovers),
-        "start_method": method,
-        "seconds": ended.seconds,
-    }
+    found = Outcome(
+        status="stopped" if seen.stopped else "exited",
+        exit_code=ended.exit_code,
+        signal=ended.signal,
+        leftovers=tuple(f"{process.command} (pid {process.pid})" for process in ended.leftovers),
+        start_method=method,
+        seconds=ended.seconds,
+    )
     if ended.timed_out:
         text = stderr.read_text(encoding="utf-8", errors="replace")
         stacks = text.partition(STACKS_FOLLOW)[2].strip()
-        return Outcome(status="hung", message=f"no end after {ended.seconds:.0f} s", traceback=stacks, **common)
+        return replace(found, status="hung", message=f"no end after {ended.seconds:.0f} s", traceback=stacks)
     if seen.stopped:
-        return Outcome(status="stopped", **common)
+        return found
     if seen.end is not None:
-        return Outcome(**seen.end, **common)
+        return replace(found, **seen.end)
     if ended.signal is not None:
-        return Outcome(status="killed", message=f"the process was killed by signal {ended.signal}", **common)
-    return Outcome(status="exited", message=f"the process left with exit code {ended.exit_code} in mid-run", **common)
+        return replace(found, status="killed", message=f"the process was killed by signal {ended.signal}")
+    return replace(found, message=f"the process left with exit code {ended.exit_code} in mid-run")
 
 
 def _sections(plan: RunPlan) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import pytest
 
@@ -20,7 +20,7 @@ from pytest_ckpt.fixtures import (  # noqa: F401 - pytest finds fixtures in the 
     tiny_torch_model,
     tiny_vectors,
 )
-from pytest_ckpt.marks import Asked, Registry, contract_marks, fixtures_of
+from pytest_ckpt.shell.marks import Registry, contract_marks, fixtures_of
 from pytest_ckpt.settings import settings_key
 
 if TYPE_CHECKING:
@@ -29,19 +29,20 @@ if TYPE_CHECKING:
     from pytest_ckpt.frameworks.protocol import Framework
     from pytest_ckpt.records.verdict import JobResult
     from pytest_ckpt.runs.job import Job
-    from pytest_ckpt.seeding import Seeding
-    from pytest_ckpt.session import JobSession
+    from pytest_ckpt.shell.jobs import JobSession
+    from pytest_ckpt.shell.marks import Asked
+    from pytest_ckpt.shell.seeding import Seeding
 
 #: The parameter by which a test's items are told apart; no fixture of a user has this name.
 _PARAMETER: Final = "_ckpt_contract"
 
-registry_key = pytest.StashKey[Registry]()
-frameworks_key = pytest.StashKey["tuple[Framework, ...]"]()
-jobs_key = pytest.StashKey["JobSession"]()
-asked_key = pytest.StashKey[Asked]()
-test_key = pytest.StashKey[str]()
-result_key = pytest.StashKey["JobResult"]()
-seeds_key = pytest.StashKey["Seeding"]()
+registry_key: pytest.StashKey[Registry] = pytest.StashKey()
+frameworks_key: pytest.StashKey[Sequence[Framework]] = pytest.StashKey()
+jobs_key: pytest.StashKey[JobSession] = pytest.StashKey()
+asked_key: pytest.StashKey[Asked] = pytest.StashKey()
+test_key: pytest.StashKey[str] = pytest.StashKey()
+result_key: pytest.StashKey[JobResult] = pytest.StashKey()
+seeds_key: pytest.StashKey[Seeding] = pytest.StashKey()
 
 
 def is_contract_item(item: pytest.Item) -> bool:
@@ -76,7 +77,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for line in registry.lines():
         config.addinivalue_line("markers", line)
     if config.stash[settings_key].enabled:
-        from pytest_ckpt.summary import Summary
+        from pytest_ckpt.shell.summary import Summary
 
         config.pluginmanager.register(Summary(config), "ckpt-summary")
 
@@ -125,8 +126,9 @@ def _tie(config: pytest.Config, item: pytest.Item) -> str | None:
     marks = contract_marks(item)
     if not marks:
         return None
-    name = getattr(item, "callspec", None) and item.callspec.params.get(_PARAMETER)  # type: ignore[attr-defined]
-    test = item.nodeid if not name else _without_contract(item.nodeid, name)
+    callspec = getattr(item, "callspec", None)
+    name = str(callspec.params.get(_PARAMETER, "")) if callspec is not None else ""
+    test = _without_contract(item.nodeid, name)
     try:
         asked = config.stash[registry_key].asked(marks)
     except InvalidArgument as error:
@@ -143,15 +145,17 @@ def _tie(config: pytest.Config, item: pytest.Item) -> str | None:
     return None
 
 
-def _unfit(item: pytest.Item, name: str | None) -> str | None:
+def _unfit(item: pytest.Item, name: str) -> str | None:
     """Return why the contracts of a marked item can't be checked."""
     mark = contract_marks(item)[0].name
-    if not isinstance(item, pytest.Function) or name is None:
+    if not isinstance(item, pytest.Function) or not name:
         return f"{mark} works on test functions and methods of plain classes, not on {type(item).__name__}"
     if inspect.iscoroutinefunction(item.obj) or inspect.isasyncgenfunction(item.obj):
         return f"{mark} can't run an async test as a training job; make it a plain function"
     if "ckpt_job" not in item.fixturenames:
-        return f"{mark} needs the fixture ckpt_job as an argument of the test: it says where to write and to resume from"
+        return (
+            f"{mark} needs the fixture ckpt_job as an argument of the test: it says where to write and to resume from"
+        )
     return None
 
 
@@ -172,7 +176,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             asked = item.stash[asked_key]
             tests.setdefault(item.stash[test_key], {})[asked.contract.name] = asked
     if tests and config.stash[settings_key].enabled:
-        from pytest_ckpt.session import JobSession, shared_folder
+        from pytest_ckpt.shell.jobs import JobSession, shared_folder
 
         config.stash[jobs_key] = JobSession(
             folder=shared_folder(config),
@@ -190,7 +194,7 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
     """Set up the fixtures and run the job of a test, unless an earlier item of the same test has."""
     if not (is_contract_item(item) and jobs_key in item.config.stash and isinstance(item, pytest.Function)):
         return (yield)
-    from pytest_ckpt.session import missing_torch, only_new_objects, raise_if_failed
+    from pytest_ckpt.shell.jobs import missing_torch, only_new_objects, raise_if_failed
 
     if why := missing_torch():
         pytest.skip(why)
@@ -212,21 +216,23 @@ def _run(item: pytest.Function, jobs: JobSession, test: str) -> JobResult:
     """Run the job of a test, whose fixtures have been set up."""
     arguments = fixtures_of(item.obj, item.funcargs)
     body = partial(item.obj, **arguments)
-    job: Job = item.funcargs["ckpt_job"]
+    job = cast("Job", item.funcargs["ckpt_job"])
     if item.config.getoption("usepdb") or item.config.getoption("trace"):
-        from pytest_ckpt.session import rehearse_in_process
+        from pytest_ckpt.shell.jobs import rehearse_in_process
 
         rehearse_in_process(job, body)
     return jobs.run(test, job, body)
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_fixture_setup(fixturedef: pytest.FixtureDef[object], request: pytest.FixtureRequest) -> Generator[None, object, object]:
+def pytest_fixture_setup(
+    fixturedef: pytest.FixtureDef[object], request: pytest.FixtureRequest
+) -> Generator[None, object, object]:
     """Seed the global random generators before the first fixture of a job, so that each session builds the same."""
     del fixturedef
     item = request.node
     if isinstance(item, pytest.Item) and is_contract_item(item) and seeds_key not in item.stash:
-        from pytest_ckpt.seeding import Seeding
+        from pytest_ckpt.shell.seeding import Seeding
 
         item.stash[seeds_key] = Seeding(item.stash[test_key])
     return (yield)
@@ -237,7 +243,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Give the verdict of an item's contract in place of calling the test function, which is the job."""
     if result_key not in pyfuncitem.stash:
         return None
-    from pytest_ckpt.session import conclude
+    from pytest_ckpt.shell.jobs import conclude
 
     conclude(pyfuncitem.stash[result_key], pyfuncitem.stash[asked_key], pyfuncitem.nodeid)
     return True
@@ -261,7 +267,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     """Put what the item came to on its report: that is what crosses from a worker to the controller."""
     report = yield
     if is_contract_item(item) and jobs_key in item.config.stash:
-        from pytest_ckpt.summary import annotate
+        from pytest_ckpt.shell.summary import annotate
 
         annotate(report, item.stash[asked_key].contract.name, item.stash.get(result_key, None))
     return report

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from collections.abc import Sequence
 
 _DEVICES: Final = ("cpu", "cuda", "auto")
@@ -46,17 +46,26 @@ def add_options(parser: pytest.Parser) -> None:
     _flag(parser, group, "contract", "Check the checkpoint contracts of marked tests; without it they are skipped.")
     _choice(parser, group, "device", _DEVICES, "cpu", "Device on which jobs train and tiny models lie")
     group.addoption(
-        "--ckpt-timeout", dest="ckpt_timeout", type=float, default=None, metavar="SECONDS",
+        "--ckpt-timeout",
+        dest="ckpt_timeout",
+        type=float,
+        default=None,
+        metavar="SECONDS",
         help=f"End one run of a job after so many seconds. Default: {_DEFAULT_TIMEOUT:.0f}. Ini: ckpt_timeout.",
     )
     parser.addini("ckpt_timeout", "Seconds that one run of a job may take.", type="string", default=None)
     group.addoption(
-        "--ckpt-report", dest="ckpt_report", default=None, metavar="FILE",
+        "--ckpt-report",
+        dest="ckpt_report",
+        default=None,
+        metavar="FILE",
         help="Write all verdicts to a JSON file. Ini: ckpt_report.",
     )
     parser.addini("ckpt_report", "JSON file for all verdicts.", type="string", default=None)
     _choice(parser, group, "start-method", _START_METHODS, "auto", "How a job's process is started")
-    _flag(parser, group, "keep", "Keep the evidence (copies of checkpoints, journals) of jobs whose contracts all held.")
+    _flag(
+        parser, group, "keep", "Keep the evidence (copies of checkpoints, journals) of jobs whose contracts all held."
+    )
 
 
 def _flag(parser: pytest.Parser, group: pytest.OptionGroup, name: str, text: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 from pytest_ckpt import frameworks
 from pytest_ckpt.lab import Lab, LabSettings
 from pytest_ckpt.runs.job import Job
-from pytest_ckpt.session import only_new_objects
+from pytest_ckpt.shell.jobs import only_new_objects
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

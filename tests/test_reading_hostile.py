@@ -22,7 +22,7 @@ FORMS = ("torch-zip", "torch-legacy", "pickle")
 
 
 class Call:
-    """Pickles as a call of a function, which may be the result of another call, with whatever pickle does afterwards."""
+    """Pickles as a call of a function, itself the result of a call perhaps, with whatever pickle does afterwards."""
 
     def __init__(self, function: object, *args: object, then: tuple[object, ...] = ()) -> None:
         self.parts = (function, args, *then)
@@ -88,11 +88,11 @@ class TrapNew(Trap):
 
 EVIL: dict[str, Callable[[str], object]] = {
     "system": lambda marker: Call(os.system, f"touch {marker}"),
-    "eval": lambda marker: Call(eval, f"open({marker!r}, 'w').close()"),
+    "eval": lambda marker: Call(eval, f"open({marker!r}, 'w').close()"),  # noqa: S307 - the subject
     "exec": lambda marker: Call(exec, f"open({marker!r}, 'w').close()"),
     "getattr": lambda marker: Call(Call(getattr, Call(__import__, "os"), "mkdir"), marker),
     "nested call": lambda marker: [Call(list, Call(map, os.mkdir, [marker]))],
-    "new": lambda marker: TrapNew.at(marker),
+    "new": TrapNew.at,
     "state": lambda marker: Call(Trap, then=(marker,)),
     "appended": lambda marker: Call(Trap, then=(None, iter([marker]))),
     "item": lambda marker: Call(Trap, then=(None, None, iter([("key", marker)]))),

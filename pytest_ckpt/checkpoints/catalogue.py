@@ -15,7 +15,7 @@ from pytest_ckpt.records.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
     from pytest_ckpt.records.run import Look, SaveEvent
-    from pytest_ckpt.records.tree import Entry, Tree
+    from pytest_ckpt.records.tree import Entry
 
 #: Reads the stored content of a file.
 Reader: TypeAlias = Callable[["Entry"], FileContent | ReadError]
@@ -123,7 +123,9 @@ def _in_main_thread(version: _Version, saves: Sequence[SaveEvent]) -> bool | Non
         save.in_main_thread
         for save in saves
         if save.step <= version.saved_after and _is_part(version.unit, save.path) and save.by != "open"
-    ] or [save.in_main_thread for save in saves if save.step <= version.saved_after and _is_part(version.unit, save.path)]
+    ] or [
+        save.in_main_thread for save in saves if save.step <= version.saved_after and _is_part(version.unit, save.path)
+    ]
     return threads[-1] if threads else None
 
 

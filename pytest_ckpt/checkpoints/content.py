@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pytest_ckpt.records.checkpoint import Content
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
     from pytest_ckpt.checkpoints.file_content import FileContent, TensorEntry
     from pytest_ckpt.records.state import Reading, StateRecord, StepRecord
 
@@ -139,9 +139,7 @@ class _Group:
         self.steps[key] = self.steps[key] | steps if key in self.steps else set(steps)
 
 
-def _sort_in(
-    entry: TensorEntry, file: str, table: StateTable, groups: dict[str, _Group], optimizer: _Group
-) -> None:
+def _sort_in(entry: TensorEntry, file: str, table: StateTable, groups: dict[str, _Group], optimizer: _Group) -> None:
     """Put one tensor into the group of its neighbours."""
     hits = table.hits[entry.digest]
     kinds = [kind for kind in _KINDS if any(hit.kind == kind for hit in hits)]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from pytest_ckpt.checkpoints.units import Unit, number_in, numbers_in
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from pytest_ckpt.records.run import Look
     from pytest_ckpt.records.tree import Entry
 
@@ -35,9 +35,7 @@ def units_of(looks: Sequence[Look], part_of: Callable[[Entry], Part | None], kno
 class _Appearances:
     """Files of training state, by the look at which each was first seen."""
 
-    def __init__(
-        self, looks: Sequence[Look], part_of: Callable[[Entry], Part | None], known: Sequence[Unit]
-    ) -> None:
+    def __init__(self, looks: Sequence[Look], part_of: Callable[[Entry], Part | None], known: Sequence[Unit]) -> None:
         self.look_of: dict[str, int] = {}
         self.part: dict[str, Part] = {}
         for index, look in enumerate(looks):

@@ -6,13 +6,13 @@ import hashlib
 import os
 import shutil
 import stat
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pytest_ckpt.errors import HarnessError
 from pytest_ckpt.records.tree import Entry, Tree
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from collections.abc import Iterator
 
 _CHUNK = 1 << 20

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
 def builtin() -> tuple[type[Contract], ...]:
     """Return the kinds of contracts that this package has, in the order in which reports show them."""
-    from pytest_ckpt.contracts.contents import Faithful  # noqa: PLC0415 - contracts build on each other's modules
-    from pytest_ckpt.contracts.resuming import Resumable  # noqa: PLC0415
-    from pytest_ckpt.contracts.saving import Count, FinalStep  # noqa: PLC0415
+    from pytest_ckpt.contracts.contents import Faithful  # contracts build on each other's modules
+    from pytest_ckpt.contracts.resuming import Resumable
+    from pytest_ckpt.contracts.saving import Count, FinalStep
 
     return (FinalStep, Count, Faithful, Resumable)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
@@ -10,6 +9,7 @@ from pytest_ckpt.records.experiment import BASELINE
 from pytest_ckpt.records.verdict import Advice
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
     from pytest_ckpt.records.checkpoint import Checkpoint
     from pytest_ckpt.records.experiment import Experiment
     from pytest_ckpt.records.run import RunRecord
@@ -97,8 +97,6 @@ def promised(run: RunRecord) -> tuple[Checkpoint, ...]:
 
     Where a framework's layout says what a checkpoint is, those; else those that can continue training, if there are any.
     """
-    for belongs in (lambda c: c.claim_is_step, lambda c: c.kind == "full"):
-        chosen = tuple(checkpoint for checkpoint in run.checkpoints if belongs(checkpoint))
-        if chosen:
-            return chosen
-    return run.checkpoints
+    recognised = tuple(checkpoint for checkpoint in run.checkpoints if checkpoint.claim_is_step)
+    full = tuple(checkpoint for checkpoint in run.checkpoints if checkpoint.kind == "full")
+    return recognised or full or run.checkpoints

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -11,6 +10,7 @@ from pytest_ckpt.contracts.saving import no_steps, steps_text
 from pytest_ckpt.records.verdict import Finding, Verdict, held, inconclusive, violated
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pytest_ckpt.records.checkpoint import Checkpoint, Content
     from pytest_ckpt.records.experiment import Experiment
     from pytest_ckpt.records.run import RunRecord
@@ -136,7 +136,9 @@ def _is_unclear(checkpoint: Checkpoint) -> bool:
 
 def _unclear(checkpoint: Checkpoint) -> Finding:
     content = checkpoint.content
-    found = "no file in it could be read" if content is None else f"{content.matched} of {content.expected} were recognised"
+    found = (
+        "no file in it could be read" if content is None else f"{content.matched} of {content.expected} were recognised"
+    )
     return Finding(
         title=f"{checkpoint.path}: what it holds could not be recognised ({found})",
         cause="its tensors equal no state that was seen in training, also after a cast, or the format is unknown.",

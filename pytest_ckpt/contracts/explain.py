@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from pytest_ckpt.contracts.saving import steps_text
@@ -10,6 +9,7 @@ from pytest_ckpt.contracts.trajectory import StepDifference, batches
 from pytest_ckpt.records.verdict import Finding
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
     from pytest_ckpt.contracts.base import Evidence
     from pytest_ckpt.records.checkpoint import Checkpoint
     from pytest_ckpt.records.run import RunRecord
@@ -33,27 +33,44 @@ _ROWS: Final = (
 )
 _ALWAYS: Final = frozenset({"data", "weights", "optimizer", "lr"})
 _CAUSES: Final = {
-    "data": ("the position in the data is not restored: other batches follow than in the uninterrupted run.",
-             "save and restore the sampler's or the data loader's state, or skip the batches already seen in the same order."),
+    "data": (
+        "the position in the data is not restored: other batches follow than in the uninterrupted run.",
+        "save and restore the sampler's or the data loader's state, or skip the batches already seen in the same order.",
+    ),
     "weights": ("the weights are not those that were saved.", "load the model's state dict before training goes on."),
-    "buffers": ("buffers of the model, such as running statistics, are not restored.",
-                "save and load the whole state dict of the model, buffers included."),
+    "buffers": (
+        "buffers of the model, such as running statistics, are not restored.",
+        "save and load the whole state dict of the model, buffers included.",
+    ),
     "optimizer": ("the optimizer's state is not restored.", "save optimizer.state_dict() and load it on resume."),
-    "param_groups": ("settings of the optimizer's parameter groups are not restored.",
-                     "load the optimizer's state dict after it was built, and do not overwrite its groups."),
-    "lr": ("the learning rate is not continued: the scheduler's state is not restored.",
-           "save scheduler.state_dict() and load it on resume, after the optimizer's."),
+    "param_groups": (
+        "settings of the optimizer's parameter groups are not restored.",
+        "load the optimizer's state dict after it was built, and do not overwrite its groups.",
+    ),
+    "lr": (
+        "the learning rate is not continued: the scheduler's state is not restored.",
+        "save scheduler.state_dict() and load it on resume, after the optimizer's.",
+    ),
     "scheduler": ("the scheduler does not stand where it stood.", "save scheduler.state_dict() and load it on resume."),
     "scaler": ("the gradient scaler starts anew.", "save scaler.state_dict() and load it on resume."),
-    "ema": ("the averaged weights (EMA) are not restored.", "save the average and load it on resume, not only the model."),
+    "ema": (
+        "the averaged weights (EMA) are not restored.",
+        "save the average and load it on resume, not only the model.",
+    ),
     "counter": ("the step counter is not restored.", "save the step and continue counting from it."),
-    "rng": ("the state of the random generators is not restored: dropout, augmentation or noise draw other numbers.",
-            "save the states of all random generators in use and restore them right before training goes on."),
-    "gradients": ("the same weights, data and random state led to other gradients: state outside of what was compared, such as "
-                  "an attribute of the model or of the loss, is not restored.",
-                  "look for state that lives in Python attributes and is not part of a state dict."),
-    "update": ("the same gradients led to other weights: state of the optimizer or of a hook on it is not restored.",
-               "look for state of the update that is not in the optimizer's state dict."),
+    "rng": (
+        "the state of the random generators is not restored: dropout, augmentation or noise draw other numbers.",
+        "save the states of all random generators in use and restore them right before training goes on.",
+    ),
+    "gradients": (
+        "the same weights, data and random state led to other gradients: state outside of what was compared, such as "
+        "an attribute of the model or of the loss, is not restored.",
+        "look for state that lives in Python attributes and is not part of a state dict.",
+    ),
+    "update": (
+        "the same gradients led to other weights: state of the optimizer or of a hook on it is not restored.",
+        "look for state of the update that is not in the optimizer's state dict.",
+    ),
 }
 _GENERATORS: Final = {"torch": "torch", "cuda": "CUDA", "numpy": "numpy", "python": "Python"}
 
@@ -281,7 +298,9 @@ def _describe_data(found: StepDifference, evidence: Evidence | None) -> str:
     if len(mine) != theirs:
         return f"{len(mine)} batches, uninterrupted {theirs}"
     expected, actual = found.expected.batch_shapes, found.found.batch_shapes
-    return f"other batches: shapes {actual[:1]}, uninterrupted {expected[:1]}" if expected != actual else "other batches"
+    return (
+        f"other batches: shapes {actual[:1]}, uninterrupted {expected[:1]}" if expected != actual else "other batches"
+    )
 
 
 def _describe_optimizer(keys: Sequence[str], expected: Mapping[str, Reading], actual: Mapping[str, Reading]) -> str:

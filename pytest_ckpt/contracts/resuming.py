@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, ClassVar, Final
 
@@ -17,6 +16,7 @@ from pytest_ckpt.records.state import unreadable_in
 from pytest_ckpt.records.verdict import Finding, Verdict, held, inconclusive, violated
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
     from pytest_ckpt.records.checkpoint import Checkpoint
     from pytest_ckpt.records.experiment import Seeds
     from pytest_ckpt.records.run import RunRecord
@@ -45,8 +45,8 @@ class Resumable:
         if self.level not in LEVELS:
             message = f"level must be one of {', '.join(LEVELS)}; got {self.level!r}"
             raise InvalidArgument(message)
-        steps = self.steps
-        if steps is not None and (isinstance(steps, str) or not steps or not all(_is_step(step) for step in steps)):
+        steps: object = self.steps
+        if steps is not None and not (isinstance(steps, (list, tuple, range, set)) and steps and all(map(_is_step, steps))):
             message = f"steps must list optimizer steps counted from 1, such as [4, 8]; got {steps!r}"
             raise InvalidArgument(message)
 
@@ -64,7 +64,9 @@ class Resumable:
         chosen = self._chosen(evidence.baseline)
         for checkpoint in chosen:
             yield resume(checkpoint.identity, seeds=self._seeds)
-        differing = [checkpoint for checkpoint in chosen if self._difference(evidence, checkpoint, self._seeds) is not None]
+        differing = [
+            checkpoint for checkpoint in chosen if self._difference(evidence, checkpoint, self._seeds) is not None
+        ]
         if differing:
             yield REPEAT
             for checkpoint in differing:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -11,6 +10,7 @@ from pytest_ckpt.errors import InvalidArgument
 from pytest_ckpt.records.verdict import Finding, Verdict, held, inconclusive, not_applicable, violated
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pytest_ckpt.records.checkpoint import Checkpoint
     from pytest_ckpt.records.experiment import Experiment
     from pytest_ckpt.records.run import RunRecord
@@ -68,7 +68,8 @@ class Count:
     n: int | None
 
     def __post_init__(self) -> None:
-        if self.n is not None and (not isinstance(self.n, int) or isinstance(self.n, bool) or self.n < 0):
+        given: object = self.n
+        if given is not None and (not isinstance(given, int) or isinstance(given, bool) or given < 0):
             message = f"n must be a whole number of checkpoints, 0 or more; got {self.n!r}"
             raise InvalidArgument(message)
 
@@ -89,7 +90,9 @@ class Count:
             return inconclusive(self.name, no_steps())
         expected = self.n if self.n is not None else evidence.advisor.expected_count()
         if expected is None:
-            return not_applicable(self.name, "how many checkpoints should remain does not follow from the configuration")
+            return not_applicable(
+                self.name, "how many checkpoints should remain does not follow from the configuration"
+            )
         found = [checkpoint for checkpoint in promised(run) if checkpoint.kept]
         names = ", ".join(checkpoint.path for checkpoint in found) or "none"
         if len(found) == expected:
@@ -169,7 +172,10 @@ def _claims_last(checkpoint: Checkpoint, last: int) -> tuple[str, str]:
         return f"the checkpoint of step {last} is damaged: {checkpoint.problem}", "a file was cut short or overwritten."
     if content is not None and content.missing:
         count = len(content.missing)
-        return f"{checkpoint.path} lacks {count} of {content.expected} trained parameters, {content.missing[0]} first", ""
+        return (
+            f"{checkpoint.path} lacks {count} of {content.expected} trained parameters, {content.missing[0]} first",
+            "",
+        )
     if content is not None and last in content.steps:
         return (
             f"the last step, {last}, is saved as weights only in {checkpoint.path}; training can't be continued from it",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from pytest_ckpt.records.state import COMPONENTS, Component, keys_that_differ
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pytest_ckpt.records.run import RunRecord
     from pytest_ckpt.records.state import Reading, StepRecord
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_ckpt.checkpoints.file_content import ReadError
 from pytest_ckpt.checkpoints.reading import perturb
-from pytest_ckpt.records.tree import Tree
 
 if TYPE_CHECKING:
+    from pytest_ckpt.records.tree import Tree
+    from pathlib import Path
+    from collections.abc import Callable
     from pytest_ckpt.checkpoints.store import EvidenceStore
     from pytest_ckpt.records.checkpoint import Checkpoint
     from pytest_ckpt.records.experiment import Experiment
@@ -35,7 +35,13 @@ class Start:
 
 
 def prepare(
-    experiment: Experiment, *, initial: Tree, baseline: RunRecord | None, store: EvidenceStore, root: Path, seed_text: str
+    experiment: Experiment,
+    *,
+    initial: Tree,
+    baseline: RunRecord | None,
+    store: EvidenceStore,
+    root: Path,
+    seed_text: str,
 ) -> Start:
     """Make `root` hold what the experiment starts from.
 

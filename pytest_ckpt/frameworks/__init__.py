@@ -10,6 +10,6 @@ if TYPE_CHECKING:
 
 def builtin() -> tuple[Framework, ...]:
     """Return the frameworks that this package knows."""
-    from pytest_ckpt.frameworks.hf_trainer import HFTrainer  # noqa: PLC0415 - only when a contract is asked for
+    from pytest_ckpt.frameworks.hf_trainer import HFTrainer  # only when a contract is asked for
 
     return (HFTrainer(),)

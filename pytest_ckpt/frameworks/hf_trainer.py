@@ -64,7 +64,7 @@ class HFTrainer:
         callback_type = _callback_type(module, observer)
 
         @functools.wraps(original)
-        def train(trainer: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the method's own signature
+        def train(trainer: Any, *args: Any, **kwargs: Any) -> Any:
             observer.expect_told()
             callback = callback_type(trainer)
             trainer.add_callback(callback)
@@ -79,7 +79,7 @@ class HFTrainer:
         """Say whether it is a Trainer or of a class derived from it."""
         return any(kind.__name__ == "Trainer" and kind.__module__ == self.module for kind in type(trainer).__mro__)
 
-    def train(self, trainer: Any, resume_from: str | None, max_steps: int | None) -> object:  # noqa: ANN401 - a Trainer
+    def train(self, trainer: Any, resume_from: str | None, max_steps: int | None) -> object:
         """Call the trainer's own `train`."""
         if max_steps is not None and (trainer.args.max_steps <= 0 or trainer.args.max_steps > max_steps):
             trainer.args.max_steps = max_steps
@@ -152,36 +152,36 @@ class HFTrainer:
         return Advice()
 
 
-def _callback_type(module: ModuleType, observer: Observer) -> Any:  # noqa: ANN401 - a class made of the framework's
+def _callback_type(module: ModuleType, observer: Observer) -> Any:
     """Return a callback class that tells the observer; it needs the framework's base class, so it is made here."""
 
     class Teller(module.TrainerCallback):  # type: ignore[name-defined,misc]
         """Tells of steps and saves."""
 
-        def __init__(self, trainer: Any) -> None:  # noqa: ANN401 - a Trainer
+        def __init__(self, trainer: Any) -> None:
             self._trainer = trainer
 
-        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ANN401
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             del control
             observer.framework(_facts(args, state, observer))
 
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ANN401
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             del args, control
             observer.end_step(claimed=int(state.global_step))
 
-        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ANN401
+        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             del args, state, control
             observer.look("save")
 
-        def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ANN401
+        def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             del args, state, control
             observer.look("train_end")
 
     return Teller
 
 
-def _facts(args: Any, state: Any, observer: Observer) -> FrameworkFacts:  # noqa: ANN401 - the Trainer's objects
-    import transformers  # noqa: PLC0415 - the job has imported it
+def _facts(args: Any, state: Any, observer: Observer) -> FrameworkFacts:
+    import transformers  # the job has imported it
 
     settings = {name: _text(getattr(args, name)) for name in _SETTINGS if hasattr(args, name)}
     settings["save_steps"] = _text(getattr(state, "save_steps", None) or args.save_steps)
@@ -198,7 +198,7 @@ def _text(value: object) -> str:
     return str(getattr(value, "value", value))
 
 
-def _is_set(settings: Any, name: str) -> bool:  # noqa: ANN401 - a mapping
+def _is_set(settings: Any, name: str) -> bool:
     return settings.get(name, "None") not in {"None", "False", ""}
 
 

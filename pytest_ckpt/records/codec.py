@@ -7,7 +7,7 @@ import types
 import typing
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, TypeVar, cast, get_args, get_origin
 
 if typing.TYPE_CHECKING:
     from typing_extensions import Self
@@ -24,7 +24,7 @@ class Record:
         """Return plain JSON data; fields that hold their default are left out."""
         return {
             field.name: encode(value)
-            for field in dataclasses.fields(typing.cast("Any", self))
+            for field in dataclasses.fields(cast("Any", self))
             if (value := getattr(self, field.name)) != _default(field)
         }
 
@@ -35,7 +35,7 @@ class Record:
         Raises:
             TypeError: a field without default is missing, or a name is unknown.
         """
-        hints = _hints(cls)
+        hints = _hints(cast("Any", cls))
         unknown = sorted(set(data) - set(hints))
         if unknown:
             message = f"{cls.__name__} has no field {', '.join(unknown)}; it has {', '.join(hints)}"
@@ -50,7 +50,7 @@ def _default(field: dataclasses.Field[Any]) -> object:
 
 
 @cache
-def _hints(cls: type) -> dict[str, Any]:
+def _hints(cls: Any) -> dict[str, Any]:  # noqa: ANN401 - any record class
     names = [field.name for field in dataclasses.fields(cls)]
     hints = typing.get_type_hints(cls)
     return {name: hints[name] for name in names}

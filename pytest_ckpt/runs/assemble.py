@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 from pytest_ckpt.records.run import FrameworkFacts, Look, SaveEvent
 from pytest_ckpt.records.state import COMPONENTS, Reading, StateRecord, StepRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 _Readings = dict[str, dict[str, Reading]]
 

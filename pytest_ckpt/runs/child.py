@@ -9,7 +9,6 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -20,6 +19,7 @@ from pytest_ckpt.runs.journal import Journal
 from pytest_ckpt.runs.watch import Watcher
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from types import ModuleType
 
     from pytest_ckpt.frameworks.protocol import Framework
@@ -28,7 +28,16 @@ if TYPE_CHECKING:
     from pytest_ckpt.runs.probe import Probe
 
 #: Imported by the pytest process before the next experiment once a job has used them; importing takes seconds.
-WORTH_IMPORTING: Final = ("torch", "torch._dynamo", "numpy", "transformers", "transformers.trainer", "accelerate", "peft", "datasets")
+WORTH_IMPORTING: Final = (
+    "torch",
+    "torch._dynamo",
+    "numpy",
+    "transformers",
+    "transformers.trainer",
+    "accelerate",
+    "peft",
+    "datasets",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,10 +94,10 @@ def run_job(plan: RunPlan) -> int:
 
 def _probe(plan: RunPlan, journal: Journal, watcher: Watcher) -> Probe:
     """Put the probe in place and let it be told by the frameworks and by the job."""
-    import torch  # noqa: PLC0415 - only here is it needed
+    import torch  # only here is it needed
 
-    from pytest_ckpt.runs.probe import Probe  # noqa: PLC0415
-    from pytest_ckpt.runs.saves import notice_saves, relative  # noqa: PLC0415
+    from pytest_ckpt.runs.probe import Probe
+    from pytest_ckpt.runs.saves import notice_saves, relative
 
     torch.set_num_threads(1)  # more threads hang in a process forked after a parallel region
     probe = Probe(journal, watcher, stop_after=plan.stop_after)
@@ -158,16 +167,24 @@ def _capture(plan: RunPlan) -> None:
     logging.getLogger().addHandler(handler)
     path = plan.output("warnings")
 
-    def show(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object) -> None:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(f"{filename}:{lineno}: {category.__name__}: {message}\n")
+    def show(  # noqa: PLR0913, PLR0917 - the signature of warnings.showwarning
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: object = None,
+        line: str | None = None,
+    ) -> None:
+        del file, line
+        with path.open("a", encoding="utf-8") as output:
+            output.write(f"{filename}:{lineno}: {category.__name__}: {message}\n")
 
     warnings.showwarning = show
 
 
 def _seed(seed: int) -> None:
     """Seed every global random generator of the process."""
-    import torch  # noqa: PLC0415
+    import torch
 
     random.seed(seed)
     torch.manual_seed(seed)
@@ -186,6 +203,6 @@ def _save_coverage() -> None:
     """Save what a coverage measurement saw here, where each process has a data file of its own."""
     coverage = sys.modules.get("coverage")
     current = coverage.Coverage.current() if coverage is not None else None
-    if current is not None and current.get_option("run:parallel") and not hasattr(os._exit, "__wrapped__"):  # noqa: SLF001
+    if current is not None and current.get_option("run:parallel") and not hasattr(os._exit, "__wrapped__"):
         current.stop()
         current.save()

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import TYPE_CHECKING
 
-import torch
 
-from pytest_ckpt.records.state import Component, Reading
 from pytest_ckpt.runs import discover, readings
 
 if TYPE_CHECKING:
+    import torch
+    from pytest_ckpt.records.state import Component, Reading
+    from collections.abc import Iterator, Mapping
     from pytest_ckpt.runs.discover import Found
 
 

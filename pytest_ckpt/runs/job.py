@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_ckpt.errors import InvalidArgument
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from pytest_ckpt.frameworks.protocol import Framework
 
 

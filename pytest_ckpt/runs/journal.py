@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_ckpt.records.codec import encode
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from collections.abc import Iterator
 
     from pytest_ckpt.records.codec import Record

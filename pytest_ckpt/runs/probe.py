@@ -144,7 +144,7 @@ class Probe:
             and torch.is_grad_enabled()
             and torch._C._current_graph_task_id() == -1  # noqa: SLF001 - activation checkpointing calls forward again
             and torch._C._functorch.maybe_current_level() is None  # noqa: SLF001 - vmap and grad see batched tensors
-            and not torch.jit.is_tracing()
+            and not torch._C._is_tracing()  # noqa: SLF001 - torch.jit.is_tracing, without its deprecation
         )
 
     @_harmless

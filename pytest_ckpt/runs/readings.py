@@ -118,11 +118,11 @@ def random_states() -> dict[str, Reading]:
     """Return digests of the states of all global random generators of the process."""
     readings = {"torch": read_tensor(torch.get_rng_state()), "python": _digest(repr(random.getstate()))}
     if "numpy" in sys.modules:
-        import numpy as np  # noqa: PLC0415 - only where the job uses it
+        import numpy as np  # only where the job uses it
 
-        readings["numpy"] = _digest(repr([part if isinstance(part, (str, int, float)) else part.tobytes()
-                                          for part in np.random.get_state()]))  # noqa: NPY002 - the global generator
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        with np.printoptions(threshold=sys.maxsize):
+            readings["numpy"] = _digest(repr(np.random.get_state()))  # noqa: NPY002 - the global generator may be used
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         for index, state in enumerate(torch.cuda.get_rng_state_all()):
             readings[f"cuda:{index}"] = read_tensor(state)
     return readings

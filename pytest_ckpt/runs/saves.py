@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pytest_ckpt.runs.imports import after_import
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pytest_ckpt.runs.probe import Probe
 
 _WRITES: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT
@@ -19,7 +19,7 @@ _WRITES: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 def notice_saves(probe: Probe, root: Path) -> None:
     """Tell `probe` of every save that this process begins: torch, safetensors, and files opened for writing in `root`."""
-    import torch  # noqa: PLC0415 - the child has it
+    import torch  # the child has it
 
     torch.save = _announcing(torch.save, probe, root, by="torch.save", argument=1, name="f")
     torch.serialization.save = torch.save
@@ -66,5 +66,3 @@ def relative(path: Path, root: Path) -> str:
         if absolute.is_relative_to(base):
             return absolute.relative_to(base).as_posix()
     return str(absolute)
-
-

@@ -122,8 +122,8 @@ def _progressions(samples: int, length: int, symbols: int, classes: int, seed: i
     most = classes * base ** min(length, 3)
     if samples > most:
         message = (
-            f"{samples} samples were asked for, but there are only {most} different ones of length {length} over "
-            f"{symbols} symbols and {classes} classes. Ask for fewer, or raise length or vocab_size."
+            f"{samples} samples were asked for, but there are only {most} different ways to count to {length} with "
+            f"{symbols} symbols in {classes} classes. Ask for fewer, or raise length or vocab_size."
         )
         raise InvalidArgument(message)
     generator = torch.Generator().manual_seed(seed)

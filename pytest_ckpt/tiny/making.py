@@ -89,7 +89,7 @@ def checked_device(device: str) -> torch.device:
         torch.empty(0, device=found)
     except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
         message = (
-            f"device is {device!r}, but torch {torch.__version__} cannot use it here: {str(error).splitlines()[0]} "
+            f"device is {device!r}, but torch {torch.__version__} cannot use it here ({str(error).splitlines()[0]}). "
             'Ask for "cpu", or run where that device is.'
         )
         raise InvalidArgument(message) from error

@@ -149,7 +149,7 @@ def _tiny_fields(fields: Mapping[str, Any], scale: Scale, layers: KeptLayers) ->
 def _tokens(default: PretrainedConfig) -> dict[str, int]:
     if not hasattr(default, "vocab_size"):
         return {}
-    tokens = {name: token for name, token in TOKENS.items() if hasattr(default, name)}
+    tokens = dict(TOKENS)  # also where the class has no such field: transformers 5.0 forgot some that its models read
     if getattr(default, "is_encoder_decoder", False):
         tokens["decoder_start_token_id"] = BOS  # T5 leaves it open
     return tokens

@@ -75,7 +75,11 @@ SPECIAL_CASES: Final[Mapping[str, SpecialCase]] = {
     ),
     "zamba": SpecialCase(
         reason="it ties its attention layers with one another, so there must be two",
-        fields=lambda _: {"layers_block_type": ["mamba", "hybrid", "hybrid"], "num_hidden_layers": 3},
+        fields=lambda _: {
+            "layers_block_type": ["mamba", "hybrid", "hybrid"],
+            "num_hidden_layers": 3,
+            "use_mamba_kernels": False,
+        },
     ),
 }
 

@@ -20,6 +20,18 @@ _ALIGNMENT: Final = 64
 _LOCAL_HEADER: Final = 30
 _EXTRA_HEADER: Final = 4
 _PADDING_ID: Final = b"FB"
+#: What zipfile raises at bytes that are no archive, depending on where they are wrong; it reads from memory here.
+_DAMAGE: Final = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    LookupError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    ValueError,
+)
 _END_OF_DIRECTORY: Final = b"PK\x05\x06"
 _END_SIZE: Final = 22
 #: Torch always writes the records for archives of more than 4 GB, which stand before the end record.
@@ -90,7 +102,7 @@ def _open_last(path: Path, data: memoryview) -> tuple[ZipArchive, int]:
     """Open the archive with which the data ends; return where it begins, too."""
     try:
         archive = zipfile.ZipFile(io.BytesIO(data))
-    except zipfile.BadZipFile as error:
+    except _DAMAGE as error:
         found = f"none in {len(data)} bytes ({error})"
         raise DamagedFile(path, "zip archive", "a directory of its records at the end", found) from error
     with archive:
@@ -101,13 +113,15 @@ def _open_last(path: Path, data: memoryview) -> tuple[ZipArchive, int]:
 
 
 def _read(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> memoryview:
+    if info.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+        raise DamagedFile(path, f"record {info.filename}", "no compression, or deflation", f"type {info.compress_type}")
     # Torch can be told to leave out the sums; it writes 0 then, which zipfile would take for one.
     written = info.CRC
     if written == 0:
         del info.CRC
     try:
         return memoryview(bytearray(archive.read(info)))
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except _DAMAGE as error:
         raise DamagedFile(path, f"record {info.filename}", f"check sum {written:08x}", f"{error}") from error
     finally:
         info.CRC = written

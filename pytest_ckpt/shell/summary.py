@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
-
-import pytest
+from typing import TYPE_CHECKING, Final
 
 from pytest_ckpt import __version__
 from pytest_ckpt.records.verdict import ItemReport, JobResult
@@ -16,9 +13,12 @@ from pytest_ckpt.report import json_report, junit, terminal
 from pytest_ckpt.settings import settings_key
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    import pytest
 
 #: The attribute of a report that carries what an item came to; JSON text, as it crosses between processes.
-_ATTRIBUTE = "ckpt"
+_ATTRIBUTE: Final = "ckpt"
 
 
 def annotate(report: pytest.TestReport, contract: str, result: JobResult | None) -> None:
@@ -66,7 +66,7 @@ class Summary:
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Remember which items were selected."""
-        from pytest_ckpt.plugin import is_contract_item  # noqa: PLC0415 - the plugin registers this class
+        from pytest_ckpt.plugin import is_contract_item  # the plugin registers this class
 
         self._expected |= {item.nodeid for item in session.items if is_contract_item(item)}
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Callable
 
 from pytest_ckpt.experiments.conditions import seed_of
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Seeding:
@@ -24,14 +27,14 @@ class Seeding:
             self._seed_torch(seed)
 
     def _seed_numpy(self, seed: int) -> None:
-        import numpy as np  # noqa: PLC0415 - imported already
+        import numpy as np  # imported already
 
         state = np.random.get_state()  # noqa: NPY002 - the global generator is what fixtures use
         self._restore.append(lambda: np.random.set_state(state))  # noqa: NPY002
         np.random.seed(seed)  # noqa: NPY002
 
     def _seed_torch(self, seed: int) -> None:
-        import torch  # noqa: PLC0415 - imported already
+        import torch  # imported already
 
         state = torch.get_rng_state()
         self._restore.append(lambda: torch.set_rng_state(state))

@@ -8,11 +8,10 @@ import importlib.util
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 from filelock import FileLock
@@ -22,9 +21,10 @@ from pytest_ckpt.lab import Lab, LabSettings
 from pytest_ckpt.records.verdict import JobResult, Timeline
 
 if TYPE_CHECKING:
-    from pytest_ckpt.frameworks.protocol import Framework
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pytest_ckpt.contracts.base import Contract
-    from pytest_ckpt.marks import Asked
+    from pytest_ckpt.frameworks.protocol import Framework
+    from pytest_ckpt.shell.marks import Asked
     from pytest_ckpt.records.run import RunRecord
     from pytest_ckpt.records.verdict import Verdict
     from pytest_ckpt.runs.job import Job
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 #: Characters of a run's captured output that a report shows.
 _SHOWN: Final = 4000
+#: What `pytest.fail` raises; pytest gives it no other public name.
+_Failed: Any = pytest.fail.Exception
 
 
 @dataclass(slots=True)
@@ -112,16 +114,17 @@ def _judge(lab: Lab, test: str, contracts: Sequence[Contract], started: float) -
     """Run what the contracts need; a job that does not run by itself has no verdicts."""
     baseline = lab.run()
     outcome = baseline.outcome
-    common = {"test": test, "frameworks": _frameworks(baseline)}
+    result = JobResult(test=test, frameworks=_frameworks(baseline))
     if outcome.status == "skipped":
-        return JobResult(skipped=outcome.message, **common)
+        return replace(result, skipped=outcome.message)
     if not outcome.ok:
         kept = (f"{lab.folder}: journal and output of the run",)
-        return JobResult(error=_failed(baseline), sections=_sections(lab), kept_dirs=kept, **common)
+        return replace(result, error=_failed(baseline), sections=_sections(lab), kept_dirs=kept)
     verdicts = lab.judge(contracts)
     lab.leave()
     broken = any(verdict.status in {"violated", "inconclusive"} for verdict in verdicts)
-    return JobResult(
+    return replace(
+        result,
         verdicts=tuple(verdicts),
         timeline=Timeline(
             steps=baseline.last_step,
@@ -132,7 +135,6 @@ def _judge(lab: Lab, test: str, contracts: Sequence[Contract], started: float) -
         sections=_sections(lab) if broken else (),
         kept_dirs=(f"{lab.folder}: the runs' journals and copies of their checkpoints",) if broken else (),
         seconds=time.monotonic() - started,
-        **common,
     )
 
 
@@ -155,10 +157,17 @@ def _sections(lab: Lab) -> tuple[tuple[str, ...], ...]:
     """Return the captured output of the baseline and of runs that failed."""
     runs = [run for run in lab.runs.values() if run.experiment.kind == "baseline" or not run.outcome.ok]
     return tuple(
-        (f"ckpt {run.experiment.title} {title}", text if len(text) <= _SHOWN else f"[...]\n{text[-_SHOWN:]}")
+        (f"ckpt {run.experiment.title} {title}", _shown(text))
         for run in runs
         for title, text in run.sections.items()
     )
+
+
+def _shown(text: str) -> str:
+    """Return the end of a text, of progress bars only their last state."""
+    lines = [line.rpartition("\r")[2] for line in text.splitlines()]
+    text = "\n".join(line for line in lines if line.strip())
+    return text if len(text) <= _SHOWN else f"[...]\n{text[-_SHOWN:]}"
 
 
 def missing_torch() -> str:
@@ -195,18 +204,33 @@ def raise_if_failed(result: JobResult) -> None:
     if result.skipped:
         pytest.skip(result.skipped)
     if result.error:
-        raise HarnessError(result.error)
+        raise JobFailure(result.error)
 
 
-class ContractFailure(ContractViolation, pytest.fail.Exception):
+class JobFailure(HarnessError, _Failed):  # type: ignore[misc]
+    """A job that does not run, shown by pytest as its message alone."""
+
+    def __init__(self, message: str) -> None:
+        _Failed.__init__(self, message, pytrace=False)
+
+    def __str__(self) -> str:
+        return str(self.msg)
+
+
+class ContractFailure(ContractViolation, _Failed):  # type: ignore[misc]
     """A broken or undecided contract, shown by pytest as its message alone: the traceback would be ours."""
 
     def __init__(self, message: str, verdict: Verdict) -> None:
-        pytest.fail.Exception.__init__(self, message, pytrace=False)
+        _Failed.__init__(self, message, pytrace=False)
         self.verdict = verdict
 
     def __str__(self) -> str:
         return str(self.msg)
+
+
+# Short names in pytest's summary, which prints the module of every exception that is not built in.
+for _kind, _name in ((ContractFailure, "ContractViolation"), (JobFailure, "HarnessError")):
+    _kind.__module__, _kind.__qualname__ = "builtins", _name
 
 
 def conclude(result: JobResult, asked: Asked, nodeid: str) -> None:
@@ -227,7 +251,7 @@ def conclude(result: JobResult, asked: Asked, nodeid: str) -> None:
     if verdict.status == "inconclusive" and not asked.marked:
         pytest.skip(f"inconclusive: {verdict.sentence}")
     if verdict.status != "held":
-        from pytest_ckpt.report.text import explain  # noqa: PLC0415 - needed for failures only
+        from pytest_ckpt.report.text import explain  # needed for failures only
 
         raise ContractFailure(explain(verdict, result, nodeid), verdict)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,6 +12,7 @@ import pytest
 from pytest_ckpt.errors import InvalidArgument
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
     from pytest_ckpt.contracts.base import Contract
 
 PREFIX: Final = "ckpt_"
@@ -81,7 +81,9 @@ class Registry:
         if kind is None:
             close = difflib.get_close_matches(name, [*self.kinds, DEFAULT_SET], n=1)
             hint = f"; did you mean {PREFIX}{close[0]}?" if close else ""
-            message = f"unknown contract marker {mark.name}{hint} Known: {', '.join(PREFIX + known for known in self.kinds)}"
+            message = (
+                f"unknown contract marker {mark.name}{hint} Known: {', '.join(PREFIX + known for known in self.kinds)}"
+            )
             raise InvalidArgument(message)
         keywords = dict(mark.kwargs)
         xfail = _xfail(mark.name, keywords)
@@ -95,7 +97,8 @@ class Registry:
 def signature(kind: type[Contract]) -> str:
     """Return the arguments of a contract's marker as text."""
     parameters = [
-        parameter.replace(annotation=inspect.Parameter.empty) for parameter in inspect.signature(kind).parameters.values()
+        parameter.replace(annotation=inspect.Parameter.empty)
+        for parameter in inspect.signature(kind).parameters.values()
     ]
     xfail = inspect.Parameter("xfail", inspect.Parameter.KEYWORD_ONLY, default=None)
     return str(inspect.Signature([*parameters, xfail]))
