@@ -146,7 +146,7 @@ class Lab:
 
     def _execute(self, plan: RunPlan) -> tuple[Ended, str]:
         """Run a plan in a process of its own; a hang before the first step is tried again without fork."""
-        import torch  # noqa: F401 - imported once here, not in each child
+        from pytest_ckpt.runs import probe, saves  # noqa: F401 - imported once here, with torch, not in each child
 
         if not self._can_fork():
             return self._start(plan, "spawn"), "spawn"

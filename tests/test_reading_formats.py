@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+import zipfile
 from typing import TYPE_CHECKING, Literal
 
 import pytest
@@ -12,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from pytest_ckpt.checkpoints.digest import tensor_digest
-from pytest_ckpt.checkpoints.reading import FileContent, NotACheckpointFile, read_tensors
+from pytest_ckpt.checkpoints.reading import FileContent, NotACheckpointFile, ReadError, perturb, read_tensors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,6 +77,24 @@ def test_a_safetensors_file_is_read_without_torch(tmp_path: Path) -> None:
     assert ["{'__metadata__.format': 'pt'} safetensors False", "set()"] == lines[1:]
 
 
+def test_an_archive_in_foreign_byte_order_is_read_as_torch_loads_it(tmp_path: Path) -> None:
+    """Numbers that a machine of the other byte order wrote are the same numbers here; they are not changed in place."""
+    tree = {"real": torch.arange(4.0), "half": torch.arange(3.0).half(), "pair": torch.tensor([1 + 2j, 3 - 4j])}
+    torch.save(tree, tmp_path / "native.pt")
+    foreign = {"little": b"big", "big": b"little"}[sys.byteorder]
+    with zipfile.ZipFile(tmp_path / "native.pt") as native, zipfile.ZipFile(tmp_path / "foreign.pt", "w") as target:
+        sizes = {"native/data/0": 4, "native/data/1": 2, "native/data/2": 4}
+        for info in native.infolist():
+            content = foreign if info.filename.endswith("byteorder") else native.read(info)
+            size = sizes.get(info.filename, 1)
+            target.writestr(info, b"".join(content[at : at + size][::-1] for at in range(0, len(content), size)))
+    expected = {key: tensor_digest(tensor) for key, tensor in torch.load(tmp_path / "foreign.pt").items()}
+    assert {key: tensor_digest(tensor) for key, tensor in tree.items()} == expected
+    assert expected == digests(read_tensors(tmp_path / "foreign.pt"))
+    with pytest.raises(ReadError, match="in foreign byte order"):
+        perturb(tmp_path / "foreign.pt", lambda key: key == "real")
+
+
 def test_a_shard_of_a_distributed_checkpoint_is_read_tensor_by_tensor(tmp_path: Path) -> None:
     """One file of many archives gives each of them a number; the names stand in the metadata beside it."""
     from torch.distributed.checkpoint.state_dict_saver import save
@@ -88,6 +107,8 @@ def test_a_shard_of_a_distributed_checkpoint_is_read_tensor_by_tensor(tmp_path: 
     content = read_tensors(tmp_path / "__0_0.distcp")
     assert {tensor_digest(tensor) for tensor in live} == set(digests(content).values())
     assert [5] == list(content.scalars.values())
+    with pytest.raises(ReadError, match="a shard of a distributed checkpoint, which cannot be changed"):
+        perturb(tmp_path / "__0_0.distcp", lambda _: True)
     metadata = read_tensors(tmp_path / ".metadata")
     assert ("pickle", ()) == (metadata.format, metadata.tensors)
     assert "weight" in metadata.scalars.values()

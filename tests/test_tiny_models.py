@@ -180,7 +180,7 @@ def test_fields_and_vocabulary_are_as_asked() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"arch": "lama"}, "arch is 'lama'.*no such causal language model.*closest: 'llama'"),
+        ({"arch": "gpt2x"}, "arch is 'gpt2x'.*no such causal language model.*closest: 'gpt2'"),
         ({"arch": "vit"}, "arch is 'vit'.*no such causal language model"),
         ({"arch": "git"}, "No tiny 'git' can be made.*as many tokens as an image has"),
         ({"arch": "musicgen"}, "No tiny 'musicgen' can be made.*the model cannot be built"),

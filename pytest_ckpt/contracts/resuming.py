@@ -31,14 +31,16 @@ class Resumable:
 
     `level` says how much must agree with the uninterrupted run: `runs` (it goes on to the last step), `state` (weights,
     optimizer, learning rate, ... are restored), `data` (and the same batches follow), `exact` (and every update is
-    bit-equal). `steps` names the steps to resume from. `reseed=False` accepts a job that depends on the random state of the
-    process it is built in.
+    bit-equal). `steps` names the steps to resume from. `tolerance` allows the norms of what is computed after the restored
+    step to differ by that much, relatively, for a device whose kernels are not deterministic. `reseed=False` accepts a job
+    that depends on the random state of the process it is built in.
     """
 
     name: ClassVar[str] = "resumable"
     level: Level = "exact"
     _: KW_ONLY
     steps: Sequence[int] | None = None
+    tolerance: float | None = None
     reseed: bool = True
 
     def __post_init__(self) -> None:
@@ -48,6 +50,10 @@ class Resumable:
         steps: object = self.steps
         if steps is not None and not (isinstance(steps, (list, tuple, range, set)) and steps and all(map(_is_step, steps))):
             message = f"steps must list optimizer steps counted from 1, such as [4, 8]; got {steps!r}"
+            raise InvalidArgument(message)
+        tolerance: object = self.tolerance
+        if tolerance is not None and not (isinstance(tolerance, float) and 0 < tolerance < 1):
+            message = f"tolerance must be a relative difference between 0 and 1, such as 1e-5; got {tolerance!r}"
             raise InvalidArgument(message)
 
     @classmethod
@@ -161,7 +167,7 @@ class Resumable:
         after = baseline.step_of(checkpoint)
         if after >= baseline.last_step:
             return None  # nothing is left to compare: that a finished run trains nothing is a promise of its own
-        found = Trajectory.of(baseline).first_difference(run.steps, after, self.level)
+        found = Trajectory.of(baseline, self.tolerance).first_difference(run.steps, after, self.level)
         if found is not None:
             return found
         ended_well = run.outcome.ok and run.experiment.stop_after is None
@@ -176,7 +182,7 @@ class Resumable:
         if repeated is None:
             return None
         baseline = evidence.baseline
-        found = Trajectory.of(baseline).first_difference(repeated.steps, 0, self.level)
+        found = Trajectory.of(baseline, self.tolerance).first_difference(repeated.steps, 0, self.level)
         if found is None and len(repeated.steps) == baseline.last_step:
             return None
         return explain.not_reproducible(found, repeated, baseline)
@@ -206,6 +212,8 @@ class Resumable:
         left = len(written) - len(chosen)
         notes = [f"{left} of {len(written)} checkpoints were not resumed from"] if left else []
         notes += self._overrun(evidence, chosen)
+        if self.tolerance is not None:
+            what += f", within a tolerance of {self.tolerance:g} on norms"
         return held(self.name, f"resuming from {steps_text(steps)} of {run.last_step} {what}", *notes)
 
     def _overrun(self, evidence: Evidence, chosen: Sequence[Checkpoint]) -> Iterator[str]:

@@ -60,10 +60,11 @@ class Trajectory:
     live_schedulers: frozenset[str] = field(default=frozenset())
     live_generators: frozenset[str] = field(default=frozenset())
     known_weights: frozenset[str] = field(default=frozenset())
+    tolerance: float | None = None
 
     @classmethod
-    def of(cls, run: RunRecord) -> Trajectory:
-        """Return the trajectory of a baseline."""
+    def of(cls, run: RunRecord, tolerance: float | None = None) -> Trajectory:
+        """Return the trajectory of a baseline; with a tolerance, what was computed in a run may differ by that much."""
         weights = {
             reading.digest
             for step in run.steps
@@ -71,7 +72,7 @@ class Trajectory:
             for reading in step.state.get(name, {}).values()
         }
         schedulers, generators = (frozenset(_changing(run.steps, name)) for name in ("scheduler", "rng"))
-        return cls(run, schedulers, generators, frozenset(weights))
+        return cls(run, schedulers, generators, frozenset(weights), tolerance)
 
     def first_difference(
         self, resumed: Sequence[StepRecord], after: int, level: Level, *, told: bool = True
@@ -108,9 +109,17 @@ class Trajectory:
             case "ema":
                 return self._averages_that_differ(left, right)
             case "buffers" | "weights":
-                return keys_that_differ(*_common_models(left, right))
+                return keys_that_differ(*_common_models(left, right), self._slack(first=first))
+            case "gradients" | "update":
+                return keys_that_differ(left, right, self.tolerance)
+            case "optimizer":
+                return keys_that_differ(left, right, self._slack(first=first))
             case _:
                 return keys_that_differ(left, right)
+
+    def _slack(self, *, first: bool) -> float | None:
+        """Return the tolerance for state: none at the first step, where it was restored and nothing was computed yet."""
+        return None if first else self.tolerance
 
     def _schedulers_that_differ(self, left: Component, right: Component) -> tuple[str, ...]:
         """Compare schedulers that advance, as sets: a dead one that was replaced may still be found."""

@@ -78,9 +78,9 @@ def seed_of(text: str) -> int:
 def _damage(root: Path, checkpoint: Checkpoint) -> tuple[str, ...]:
     """Change the optimizer's state in every file of a checkpoint, or all of it where there is none."""
     for select in (_is_optimizer_state, lambda _: True):
-        changed = sum(_perturb(root / path, select) for path in checkpoint.files)
-        if changed:
-            return (f"control: {changed} tensors of {checkpoint.path} were changed",)
+        for path in sorted(checkpoint.files, key=_likely_first):
+            if changed := _perturb(root / path, select):
+                return (f"control: {changed} tensors of {path} were changed",)
     return ("control: nothing could be changed",)
 
 
@@ -89,6 +89,11 @@ def _perturb(path: Path, select: Callable[[str], bool]) -> int:
         return perturb(path, select)
     except ReadError:
         return 0
+
+
+def _likely_first(path: str) -> bool:
+    """Order the files so that those named after an optimizer come first."""
+    return "opt" not in path
 
 
 def _is_optimizer_state(key: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
@@ -13,10 +14,12 @@ RESTORED: Final = ("data", "weights", "buffers", "optimizer", "param_groups", "l
 #: What follows from the components above within the same step.
 CONSEQUENCES: Final = ("gradients", "update")
 COMPONENTS: Final = RESTORED + CONSEQUENCES
+#: A reading's fields where they hold nothing.
+_NOTHING: Final = ("", None, None, None, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reading(Record):
+class Reading:
     """One tensor or scalar as it was seen.
 
     Attributes:
@@ -33,9 +36,46 @@ class Reading(Record):
     alike: tuple[str, ...] = ()
     unreadable: str = ""
 
-    def differs_from(self, other: Reading) -> bool:
-        """Say whether the two are known to differ; what could not be read does not differ."""
-        return not (self.unreadable or other.unreadable) and self.digest != other.digest
+    def to_json(self) -> list[Any]:
+        """Return the fields in order, those at the end that hold nothing left out: there are thousands of readings a run."""
+        fields: list[Any] = [self.digest, self.norm, self.shape, self.alike or None, self.unreadable or None]
+        while fields[-1] is None:
+            fields.pop()
+        return fields
+
+    @classmethod
+    def from_json(cls, data: Any) -> Reading:  # noqa: ANN401 - JSON data
+        """Build the reading from what `to_json` returned."""
+        fields: list[Any] = [*data, *_NOTHING[len(data) :]]
+        digest, norm, shape, alike, unreadable = fields
+        return cls(
+            digest=digest,
+            norm=norm,
+            shape=None if shape is None else tuple(shape),
+            alike=tuple(alike or ()),
+            unreadable=unreadable or "",
+        )
+
+    def differs_from(self, other: Reading, tolerance: float | None = None) -> bool:
+        """Say whether the two are known to differ; what could not be read does not differ.
+
+        With a tolerance, tensors of one shape agree if their norms do, and scalars if their values do, relative to the larger.
+        """
+        if self.unreadable or other.unreadable or self.digest == other.digest:
+            return False
+        if tolerance is None or self.shape != other.shape:
+            return True
+        mine, theirs = self._size(), other._size()
+        return mine is None or theirs is None or not math.isclose(mine, theirs, rel_tol=tolerance)
+
+    def _size(self) -> float | None:
+        """Return the norm of a tensor or the value of a number."""
+        if self.shape is not None:
+            return self.norm
+        try:
+            return float(self.digest)
+        except ValueError:
+            return None
 
 
 #: Readings of one component by key, such as a parameter's name.
@@ -84,10 +124,10 @@ class StateRecord(Record):
     readings: Mapping[str, Reading]
 
 
-def keys_that_differ(left: Component, right: Component) -> tuple[str, ...]:
+def keys_that_differ(left: Component, right: Component, tolerance: float | None = None) -> tuple[str, ...]:
     """Return the keys present on one side only or known to differ, in order."""
     missing = set(left) ^ set(right)
-    different = {key for key in set(left) & set(right) if left[key].differs_from(right[key])}
+    different = {key for key in set(left) & set(right) if left[key].differs_from(right[key], tolerance)}
     return tuple(sorted(missing | different))
 
 

@@ -99,23 +99,26 @@ class Inventory:
 
     def update_of(self, optimizer: torch.optim.Optimizer) -> dict[str, Component]:
         """Return gradients and weights after an update."""
-        gradients: dict[str, Reading] = {}
-        update: dict[str, Reading] = {}
-        for name, parameter in self._parameters(optimizer):
-            if parameter.grad is not None:
-                gradients[name] = readings.read_tensor(parameter.grad)
-            update[name] = _read_weights(parameter)
-        return {"gradients": gradients, "update": update}
+        parameters = dict(self._parameters(optimizer))
+        gradients = {name: parameter.grad for name, parameter in parameters.items() if parameter.grad is not None}
+        return {
+            "gradients": readings.read_tensors(gradients),
+            "update": readings.read_tensors(parameters, casts=True),
+        }
 
     def saveable(self) -> Iterator[tuple[str, Reading]]:
         """Yield what a save may write, by `component/key`."""
         for number, optimizer in enumerate(self._optimizers):
-            for name, parameter in self._parameters(optimizer):
-                yield f"weights/{name}", _read_weights(parameter)
+            weights = readings.read_tensors(dict(self._parameters(optimizer)), casts=True)
+            yield from ((f"weights/{name}", reading) for name, reading in weights.items())
             for key, reading in _labelled(number, readings.optimizer_state(optimizer, self._names)).items():
                 yield f"optimizer/{key}", reading
         for key, reading in self._averages():
             yield f"ema/{key}", reading
+
+    def fingerprint(self) -> tuple[object, ...]:
+        """Return a value that changes when the weights do, without reading them."""
+        return readings.fingerprint(self._trained())
 
     def _parameters(self, optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, torch.Tensor]]:
         for group, settings in enumerate(optimizer.param_groups):
@@ -123,8 +126,7 @@ class Inventory:
                 yield self._name(optimizer, group, index, parameter), parameter
 
     def _weights(self, optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Reading]]:
-        for name, parameter in self._parameters(optimizer):
-            yield name, readings.read_tensor(parameter)
+        yield from readings.read_tensors(dict(self._parameters(optimizer))).items()
         for root in self.roots:
             for parameter in root.parameters():
                 if not parameter.requires_grad:
@@ -140,12 +142,14 @@ class Inventory:
 
     def _buffers(self) -> Iterator[tuple[str, Reading]]:
         """Yield the buffers that a state dict holds; the others are caches."""
+        found: dict[str, torch.Tensor] = {}
         for root, label in zip(self.roots, self._labels, strict=True):
             for prefix, module in root.named_modules():
                 for name, buffer in module.named_buffers(recurse=False):
                     if name not in module._non_persistent_buffers_set:  # noqa: SLF001 - no public way to ask
                         path = discover.plain_name(f"{prefix}.{name}" if prefix else name)
-                        yield f"{label}:{path}", readings.read_tensor(buffer)
+                        found[f"{label}:{path}"] = buffer
+        yield from readings.read_tensors(found).items()
 
     def _schedulers(self) -> Iterator[tuple[str, Reading]]:
         counts: Counter[str] = Counter()
@@ -164,17 +168,13 @@ class Inventory:
 
     def _scalers(self) -> Iterator[tuple[str, Reading]]:
         for number, scaler in enumerate(self._found.scalers):
-            for name, reading in readings.read_tree(scaler.state_dict()):
+            for name, reading in readings.read_tree(scaler.state_dict()).items():
                 yield f"{number}/{name}", reading
 
     def _averages(self) -> Iterator[tuple[str, Reading]]:
         for number, average in enumerate(self._found.averages):
-            for name, tensor in average.tensors():
-                yield f"{average.label}#{number}/{name}", readings.read_tensor(tensor, casts=True)
-
-
-def _read_weights(parameter: torch.Tensor) -> Reading:
-    return readings.read_tensor(parameter, casts=True)
+            for name, reading in readings.read_tensors(dict(average.tensors()), casts=True).items():
+                yield f"{average.label}#{number}/{name}", reading
 
 
 def _labelled(number: int, component: Mapping[str, Reading]) -> dict[str, Reading]:

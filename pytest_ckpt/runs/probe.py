@@ -58,6 +58,8 @@ class Probe:
         self._known: dict[str, str] = {}
         self._outputs: list[torch.UntypedStorage] = []
         self._troubles: set[str] = set()
+        self._ticks = 0
+        self._stamp: tuple[object, ...] = ()
 
     # -- what the process calls --------------------------------------------------------------------------------------
 
@@ -105,7 +107,11 @@ class Probe:
 
     @_harmless
     def state(self, when: str) -> None:
-        """Record the tensors that are new since they were last read."""
+        """Record the tensors that are new since they were last read; a save in several files is looked at once."""
+        stamp = (self._ticks, *self._inventory.fingerprint())
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
         found = {key: reading for key, reading in self._inventory.saveable() if self._is_new(key, reading)}
         if found:
             self._journal.write("state", StateRecord(step=self._clock.step, when=when, readings=found))
@@ -162,7 +168,7 @@ class Probe:
             return
         self._clock.forward()
         ordinal = self._inventory.add_root(module)
-        found = {path: readings.read_tensor(leaf) for path, leaf in self._inputs(args, kwargs)}
+        found = readings.read_tensors(dict(self._inputs(args, kwargs)))
         self._journal.write("data", {"module": ordinal, "readings": found})
         self._outputs.extend(leaf.untyped_storage() for leaf in outputs if leaf.layout is torch.strided)
 
@@ -214,6 +220,7 @@ class Probe:
             self._known[f"weights/{name}"] = reading.digest
         self._journal.write("ticked", {"step": self._clock.step, "optimizer": number, "state": state})
         self._outputs.clear()
+        self._ticks += 1
         self._wants_rng = True
 
     # -- the rest ----------------------------------------------------------------------------------------------------

@@ -8,11 +8,13 @@ callable ever reaches the stack, no pickle can make it call something.
 from __future__ import annotations
 
 import pickletools
+import warnings
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from pytest_ckpt.checkpoints.file_content import DamagedFile
+from pytest_ckpt.checkpoints.formats.nodes import Blob, Global, Inert, Persistent, UnexpectedNode
 
 if TYPE_CHECKING:
     from io import BytesIO
@@ -22,63 +24,6 @@ if TYPE_CHECKING:
 _BYTES: Final = {"SHORT_BINBYTES": 2, "BINBYTES": 5, "BINBYTES8": 9, "BYTEARRAY8": 9}
 _NO_EFFECT: Final = frozenset({"PROTO", "FRAME", "STOP"})
 _PLAIN_KEYS: Final = (str, int, float, bool, type(None))
-
-
-@dataclass(frozen=True, slots=True)
-class Global:
-    """A class or function named by a pickle; only the name."""
-
-    module: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.module}.{self.name}"
-
-
-@dataclass(slots=True, eq=False)
-class Inert:
-    """A call that a pickle asks for, with everything it would do to the result; none of it is done.
-
-    Attributes:
-        callee: what would be called: a `Global`, or an `Inert` node that stands for a callable.
-        state: what would be handed to `__setstate__`.
-        items: keys and values that would be set on the result.
-        appends: values that would be appended to it.
-    """
-
-    callee: object
-    args: tuple[object, ...]
-    kwargs: Mapping[object, object] = field(default_factory=dict)
-    state: object = None
-    items: list[tuple[object, object]] = field(default_factory=list)
-    appends: list[object] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Persistent:
-    """A reference to something outside the pickle, such as a storage."""
-
-    id: object
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Blob:
-    """Bytes in a pickle: a part of its buffer, not a copy."""
-
-    view: memoryview
-
-
-class UnexpectedNode(TypeError):
-    """A value in a pickle is of another kind than its place requires."""
-
-    def __init__(self, node: object, expected: str) -> None:
-        super().__init__(node, expected)
-        self.node: Final = node
-        self.expected: Final = expected
-
-    def __str__(self) -> str:
-        found = self.node if isinstance(self.node, str) else type(self.node).__name__
-        return f"{found} in the place of {self.expected}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,9 +48,11 @@ def parse_pickle(path: Path, stream: BytesIO, buffer: memoryview, *, name: str) 
     machine = _Machine(buffer)
     position: int | None = stream.tell()
     try:
-        for opcode, argument, found_at in pickletools.genops(stream):
-            position = found_at
-            machine.run(opcode.name, argument, found_at or 0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # an odd escape in text is the file's, not the caller's
+            for opcode, argument, found_at in pickletools.genops(stream):
+                position = found_at
+                machine.run(opcode.name, argument, found_at or 0)
         return ParsedPickle(root=machine.stack.pop(), persistent=tuple(machine.persistent))
     except (ValueError, LookupError, TypeError, OverflowError) as error:
         found = f"{error} after {position} of {len(buffer)} bytes"

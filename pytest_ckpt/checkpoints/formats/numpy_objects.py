@@ -6,7 +6,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from pytest_ckpt.checkpoints.formats.inert_pickle import Inert, UnexpectedNode
+from pytest_ckpt.checkpoints.formats.nodes import Inert, UnexpectedNode
 from pytest_ckpt.checkpoints.formats.raw_tensor import RawTensor, row_major
 from pytest_ckpt.checkpoints.formats.storage import Storage, in_native_order
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from pytest_ckpt.checkpoints.file_content import DamagedFile
 from pytest_ckpt.checkpoints.formats import numpy_objects
-from pytest_ckpt.checkpoints.formats.inert_pickle import Blob, Global, Inert, Persistent, UnexpectedNode
+from pytest_ckpt.checkpoints.formats.nodes import Blob, Global, Inert, Persistent, UnexpectedNode
 from pytest_ckpt.checkpoints.formats.raw_tensor import RawTensor, check_bounds
 from pytest_ckpt.checkpoints.formats.storage import Storage, item_size
 from pytest_ckpt.checkpoints.formats.torch_storage import StorageSource, parse_legacy

@@ -114,6 +114,8 @@ def _is_constant(data: memoryview, size: int) -> bool:
 def _norm(dtype: str, data: memoryview) -> float | None:
     if not is_floating(dtype):
         return None
+    if not data:
+        return 0.0
     if (len(data) > _LARGE or dtype.startswith("float8")) and (norm := _norm_by_torch(dtype, data)) is not None:
         return norm
     values: Sequence[float]

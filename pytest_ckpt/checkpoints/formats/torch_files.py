@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pytest_ckpt.checkpoints.file_content import DamagedFile, NotACheckpointFile, ReadError
 from pytest_ckpt.checkpoints.formats.document import Document
-from pytest_ckpt.checkpoints.formats.inert_pickle import Persistent, parse_pickle
+from pytest_ckpt.checkpoints.formats.inert_pickle import parse_pickle
 from pytest_ckpt.checkpoints.formats.pickled_objects import PickledObjects
 from pytest_ckpt.checkpoints.formats.storage import Storage, in_native_order
 from pytest_ckpt.checkpoints.formats.torch_storage import parse_legacy, storage_reference
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from pytest_ckpt.checkpoints.formats.nodes import Persistent
     from pytest_ckpt.checkpoints.formats.zip_archive import ZipArchive
 
 _PICKLE_RECORD = "data.pkl"

@@ -12,7 +12,8 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from pytest_ckpt.checkpoints.file_content import DamagedFile, ReadError
-from pytest_ckpt.checkpoints.formats.inert_pickle import Global, ParsedPickle, Persistent, parse_pickle
+from pytest_ckpt.checkpoints.formats.inert_pickle import ParsedPickle, parse_pickle
+from pytest_ckpt.checkpoints.formats.nodes import Global, Persistent
 from pytest_ckpt.checkpoints.formats.storage import Storage, in_native_order, item_size
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from pytest_ckpt.checkpoints.file_content import ReadError, Scalar
-from pytest_ckpt.checkpoints.formats.inert_pickle import Global, Inert
+from pytest_ckpt.checkpoints.formats.nodes import Global, Inert
 from pytest_ckpt.checkpoints.formats.pickled_objects import Unread
 from pytest_ckpt.checkpoints.formats.raw_tensor import RawTensor
 
