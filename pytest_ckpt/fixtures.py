@@ -63,7 +63,7 @@ class CkptRun:
             HarnessError: the job did not end well, and `check` is set.
         """
         from pytest_ckpt.lab import Lab, LabSettings
-        from pytest_ckpt.plugin import frameworks_key
+        from pytest_ckpt.plugin import frameworks_of
         from pytest_ckpt.settings import settings_key
 
         config = self._request.config
@@ -74,7 +74,7 @@ class CkptRun:
             body=partial(train, job),
             folder=job.path.with_name(f"{job.path.name}-evidence"),
             seed_text=self._request.node.nodeid,
-            frameworks=config.stash[frameworks_key],
+            frameworks=frameworks_of(config),
             settings=LabSettings(timeout=settings.timeout, start_method=settings.start_method),
             skips=(pytest.skip.Exception,),
         )
@@ -137,13 +137,13 @@ def _checked(run: RunRecord) -> RunRecord:
 
 
 def _new_job(request: pytest.FixtureRequest, factory: pytest.TempPathFactory, name: str) -> Job:
-    from pytest_ckpt.plugin import frameworks_key
+    from pytest_ckpt.plugin import frameworks_of
     from pytest_ckpt.runs.job import Job
 
     directory = factory.mktemp("".join(c if c.isalnum() or c in "-_" else "_" for c in name)[:60]) / "job"
     directory.mkdir()
     config = request.config
-    return Job(Path(directory).resolve(), device=device_of(config), frameworks=config.stash[frameworks_key])
+    return Job(Path(directory).resolve(), device=device_of(config), frameworks=frameworks_of(config))
 
 
 def device_of(config: pytest.Config) -> str:

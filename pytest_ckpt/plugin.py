@@ -20,8 +20,8 @@ from pytest_ckpt.fixtures import (  # noqa: F401 - pytest finds fixtures in the 
     tiny_torch_model,
     tiny_vectors,
 )
-from pytest_ckpt.shell.marks import Registry, contract_marks, fixtures_of
 from pytest_ckpt.settings import settings_key
+from pytest_ckpt.shell.names import BUILTIN, DEFAULT_SET, PREFIX, contract_marks
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pytest_ckpt.records.verdict import JobResult
     from pytest_ckpt.runs.job import Job
     from pytest_ckpt.shell.jobs import JobSession
-    from pytest_ckpt.shell.marks import Asked
+    from pytest_ckpt.shell.marks import Asked, Registry
     from pytest_ckpt.shell.seeding import Seeding
 
 #: The parameter by which a test's items are told apart; no fixture of a user has this name.
@@ -67,19 +67,38 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Resolve the options and declare a marker for each contract."""
-    from pytest_ckpt import contracts, frameworks
-
     config.stash[settings_key] = options.resolve(config)
-    added = [kind for kinds in config.hook.pytest_ckpt_contracts(config=config) for kind in kinds]
-    registry = config.stash[registry_key] = Registry([*contracts.builtin(), *added])
-    further = [one for some in config.hook.pytest_ckpt_frameworks(config=config) for one in some]
-    config.stash[frameworks_key] = (*further, *frameworks.builtin())
-    for line in registry.lines():
+    if config.getoption("markers") or config.hook.pytest_ckpt_contracts.get_hookimpls():
+        lines = list(registry_of(config).lines())
+    else:  # most runs ask for no contract; loading them takes longer than all the rest
+        lines = [f"{PREFIX}{name}: a checkpoint contract, see pytest --markers" for name in (DEFAULT_SET, *BUILTIN)]
+    for line in lines:
         config.addinivalue_line("markers", line)
     if config.stash[settings_key].enabled:
         from pytest_ckpt.shell.summary import Summary
 
         config.pluginmanager.register(Summary(config), "ckpt-summary")
+
+
+def registry_of(config: pytest.Config) -> Registry:
+    """Return the kinds of contracts that this session knows."""
+    if registry_key not in config.stash:
+        from pytest_ckpt import contracts
+        from pytest_ckpt.shell.marks import Registry
+
+        added = [kind for kinds in config.hook.pytest_ckpt_contracts(config=config) for kind in kinds]
+        config.stash[registry_key] = Registry([*contracts.builtin(), *added])
+    return config.stash[registry_key]
+
+
+def frameworks_of(config: pytest.Config) -> Sequence[Framework]:
+    """Return the adapters of frameworks that this session knows, those added by others first."""
+    if frameworks_key not in config.stash:
+        from pytest_ckpt import frameworks
+
+        added = [one for some in config.hook.pytest_ckpt_frameworks(config=config) for one in some]
+        config.stash[frameworks_key] = (*added, *frameworks.builtin())
+    return config.stash[frameworks_key]
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
@@ -100,7 +119,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Make an item of each contract that a test asks for; last, so that the contract ends the item's name."""
     marks = contract_marks(metafunc.definition)
     if marks:
-        names = _names(metafunc.config.stash[registry_key], marks)
+        names = _names(registry_of(metafunc.config), marks)
         metafunc.fixturenames.append(_PARAMETER)
         metafunc.parametrize(_PARAMETER, names, ids=names)
 
@@ -130,7 +149,7 @@ def _tie(config: pytest.Config, item: pytest.Item) -> str | None:
     name = str(callspec.params.get(_PARAMETER, "")) if callspec is not None else ""
     test = _without_contract(item.nodeid, name)
     try:
-        asked = config.stash[registry_key].asked(marks)
+        asked = registry_of(config).asked(marks)
     except InvalidArgument as error:
         return f"{test}: {error}"
     if problem := _unfit(item, name):
@@ -181,7 +200,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         config.stash[jobs_key] = JobSession(
             folder=shared_folder(config),
             settings=config.stash[settings_key],
-            frameworks=config.stash[frameworks_key],
+            frameworks=frameworks_of(config),
             asked=tests,
         )
 
@@ -214,6 +233,8 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
 
 def _run(item: pytest.Function, jobs: JobSession, test: str) -> JobResult:
     """Run the job of a test, whose fixtures have been set up."""
+    from pytest_ckpt.shell.marks import fixtures_of
+
     arguments = fixtures_of(item.obj, item.funcargs)
     body = partial(item.obj, **arguments)
     job = cast("Job", item.funcargs["ckpt_job"])

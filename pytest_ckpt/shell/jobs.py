@@ -157,9 +157,7 @@ def _sections(lab: Lab) -> tuple[tuple[str, ...], ...]:
     """Return the captured output of the baseline and of runs that failed."""
     runs = [run for run in lab.runs.values() if run.experiment.kind == "baseline" or not run.outcome.ok]
     return tuple(
-        (f"ckpt {run.experiment.title} {title}", _shown(text))
-        for run in runs
-        for title, text in run.sections.items()
+        (f"ckpt {run.experiment.title} {title}", _shown(text)) for run in runs for title, text in run.sections.items()
     )
 
 

@@ -5,19 +5,17 @@ from __future__ import annotations
 import difflib
 import inspect
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_ckpt.errors import InvalidArgument
+from pytest_ckpt.shell.names import DEFAULT_SET, PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from pytest_ckpt.contracts.base import Contract
 
-PREFIX: Final = "ckpt_"
-#: The marker of the default set.
-DEFAULT_SET: Final = "contract"
+    from pytest_ckpt.contracts.base import Contract
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,11 +100,6 @@ def signature(kind: type[Contract]) -> str:
     ]
     xfail = inspect.Parameter("xfail", inspect.Parameter.KEYWORD_ONLY, default=None)
     return str(inspect.Signature([*parameters, xfail]))
-
-
-def contract_marks(definition: pytest.Item) -> list[pytest.Mark]:
-    """Return the contract markers that apply to a test, the nearest first."""
-    return [mark for mark in definition.iter_markers() if mark.name.startswith(PREFIX)]
 
 
 def _xfail(name: str, keywords: dict[str, Any]) -> str:

@@ -30,7 +30,12 @@ def annotate(report: pytest.TestReport, contract: str, result: JobResult | None)
         return
     job = None if result is None else replace(result, sections=(), verdicts=())
     item = ItemReport(
-        nodeid=report.nodeid, contract=contract, outcome=_outcome(report), reason=_reason(report), verdict=verdict, job=job
+        nodeid=report.nodeid,
+        contract=contract,
+        outcome=_outcome(report),
+        reason=_reason(report),
+        verdict=verdict,
+        job=job,
     )
     setattr(report, _ATTRIBUTE, json.dumps(item.to_json()))
     report.user_properties += junit.properties(item)

@@ -1,0 +1,1 @@
+"""Measurements of this package's budgets; see `python -m benchmarks --help`."""

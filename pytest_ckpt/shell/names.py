@@ -1,0 +1,19 @@
+"""What must be known of the markers in every pytest run: their names. The contracts behind them load when one is used."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import pytest
+
+PREFIX: Final = "ckpt_"
+#: The marker of the default set.
+DEFAULT_SET: Final = "contract"
+#: The contracts of this package, as `pytest_ckpt.contracts.builtin` has them.
+BUILTIN: Final = ("final_step", "count", "faithful", "resumable")
+
+
+def contract_marks(item: pytest.Item) -> list[pytest.Mark]:
+    """Return the contract markers that apply to a test, the nearest first."""
+    return [mark for mark in item.iter_markers() if mark.name.startswith(PREFIX)]
