@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 _WRAPPERS: Final = ("module.", "_orig_mod.", "_fsdp_wrapped_module.")
 #: Kinds of state in the order in which a match is believed.
 _KINDS: Final = ("weights", "ema")
+#: The group of averages, beside those of the models.
+_AVERAGES: Final = "average"
 
 
 class _Hit(NamedTuple):
@@ -35,11 +37,12 @@ class StateTable:
     hits: dict[str, dict[_Hit, set[int]]] = field(default_factory=lambda: defaultdict(dict))
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     last_step: int = 0
+    alike: Mapping[int, set[int]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, steps: Sequence[StepRecord], states: Iterable[StateRecord]) -> StateTable:
         """Return the table of a run."""
-        table = cls(last_step=len(steps))
+        table = cls(last_step=len(steps), alike=_steps_alike(steps))
         for step in steps:
             for kind in ("weights", "optimizer", "ema"):
                 table._add_all(kind, step.index - 1, step.state.get(kind, {}))
@@ -56,16 +59,17 @@ class StateTable:
     def _add(self, kind: str, key: str, step: int, reading: Reading) -> None:
         if reading.shape is None or reading.unreadable:
             return
+        steps = self.alike.get(step, {step})
         self.shapes[f"{kind}/{key}"] = reading.shape
-        self.hits[reading.digest].setdefault(_Hit(kind, key, ""), set()).add(step)
+        self.hits[reading.digest].setdefault(_Hit(kind, key, ""), set()).update(steps)
         for digest in reading.alike:
-            self.hits[digest].setdefault(_Hit(kind, key, "cast"), set()).add(step)
+            self.hits[digest].setdefault(_Hit(kind, key, "cast"), set()).update(steps)
 
     def _add_state(self, state: StateRecord) -> None:
-        """Add a state between steps, unless it is that of another step come back, as after loading the best model."""
+        """Add a state between steps; not weights of another step that have come back, as after loading the best model."""
         for path, reading in state.readings.items():
             kind, key = path.split("/", 1)
-            if _Hit(kind, key, "") not in self.hits.get(reading.digest, {}):
+            if kind != "weights" or _Hit(kind, key, "") not in self.hits.get(reading.digest, {}):
                 self._add(kind, key, state.step, reading)
 
     def knows(self, entry: TensorEntry) -> bool:
@@ -78,6 +82,16 @@ class StateTable:
             entry.shape == self.shapes.get(f"weights/{key}") and plain_key(entry.key).endswith(plain_name(key))
             for key in self.trained
         )
+
+
+def _steps_alike(steps: Sequence[StepRecord]) -> dict[int, set[int]]:
+    """Return for each step those after which the state is the same, because the update between them was skipped."""
+    found: dict[int, set[int]] = {0: {0}}
+    for step in steps:
+        group = found[step.index - 1] if not step.ticks else set()
+        group.add(step.index)
+        found[step.index] = group
+    return found
 
 
 def is_trivial(entry: TensorEntry) -> bool:
@@ -101,22 +115,27 @@ def plain_name(key: str) -> str:
 
 def identify(files: Mapping[str, FileContent], table: StateTable) -> Content:
     """Return which step's state the files of one checkpoint hold."""
-    groups: dict[str, _Group] = defaultdict(_Group)
+    models: dict[str, dict[str, _Group]] = defaultdict(lambda: defaultdict(_Group))
     optimizer = _Group()
     for name, content in files.items():
         for entry in content.tensors:
             if table.knows(entry):
-                _sort_in(entry, name, table, groups, optimizer)
-    best = max(groups.values(), key=lambda group: group.rank, default=_Group())
-    missing = _missing(files, table, best)
+                _sort_in(entry, name, table, models, optimizer)
+    averages = models.pop(_AVERAGES, {})
+    weights = _Group.joined(_best(groups) for groups in models.values()) if models else _best(averages)
     return Content(
         expected=len(_identifiable(table)),
-        matched=len(best.steps),
-        steps=tuple(sorted(_agree(best, optimizer))),
-        groups=_groups(best, optimizer),
-        missing=missing,
-        transform=best.transform,
+        matched=len(weights.steps),
+        steps=tuple(sorted(_agree(weights, optimizer))),
+        groups=_groups(weights, optimizer),
+        missing=_missing(files, table, weights),
+        transform=weights.transform,
     )
+
+
+def _best(groups: Mapping[str, _Group]) -> _Group:
+    """Return the group that is most of a model: a file may also hold copies of it of other steps, such as the best so far."""
+    return max(groups.values(), key=lambda group: group.rank, default=_Group())
 
 
 @dataclass(slots=True)
@@ -138,16 +157,26 @@ class _Group:
     def add(self, key: str, steps: set[int]) -> None:
         self.steps[key] = self.steps[key] | steps if key in self.steps else set(steps)
 
+    @classmethod
+    def joined(cls, groups: Iterable[_Group]) -> _Group:
+        """Return the models of one checkpoint as one."""
+        groups = list(groups)
+        steps = {key: steps for group in groups for key, steps in group.steps.items()}
+        return cls(steps, ", ".join(sorted({group.transform for group in groups if group.transform})))
 
-def _sort_in(entry: TensorEntry, file: str, table: StateTable, groups: dict[str, _Group], optimizer: _Group) -> None:
-    """Put one tensor into the group of its neighbours."""
+
+def _sort_in(
+    entry: TensorEntry, file: str, table: StateTable, models: dict[str, dict[str, _Group]], optimizer: _Group
+) -> None:
+    """Put one tensor into the group of its neighbours, by the model that it belongs to."""
     hits = table.hits[entry.digest]
     kinds = [kind for kind in _KINDS if any(hit.kind == kind for hit in hits)]
     for hit, steps in hits.items():
         if hit.kind == "optimizer":
             optimizer.add(hit.key, steps)
         elif kinds and hit.kind == kinds[0] and (hit.key in table.trained or hit.kind == "ema"):
-            group = groups[f"{file}:{hit.kind}:{_prefix(entry.key, hit.key)}"]
+            model = _AVERAGES if hit.kind == "ema" else hit.key.split(":", 1)[0]
+            group = models[model][f"{file}:{_prefix(entry.key, hit.key)}"]
             group.add(hit.key, steps)
             group.transform = "EMA" if hit.kind == "ema" else hit.transform
 

@@ -86,11 +86,14 @@ class Resumable:
 
     def _controls(self, evidence: Evidence) -> Iterator[Experiment]:
         """Ask for the control: a resume from a damaged copy, which has to differ."""
-        if self.level != "runs":
-            last = evidence.baseline.last_step
-            worth = [c for c in self._chosen(evidence.baseline) if evidence.baseline.step_of(c) < last]
-            if worth:
-                yield control(worth[0].identity)
+        if self.level == "runs":
+            return
+        run = evidence.baseline
+        for checkpoint in self._chosen(run):
+            updates = [step.index for step in run.steps[run.step_of(checkpoint) :] if step.ticks]
+            if updates:
+                yield control(checkpoint.identity, stop_after=updates[0] - run.step_of(checkpoint))
+                return
 
     def _is_done(self, evidence: Evidence, chosen: Sequence[Checkpoint]) -> bool:
         return all(evidence.of(resume(checkpoint.identity, seeds=self._seeds)) for checkpoint in chosen)

@@ -46,6 +46,6 @@ def resume(checkpoint: str, *, seeds: Seeds = "fresh") -> Experiment:
     return Experiment(kind="resume", checkpoint=checkpoint, seeds=seeds)
 
 
-def control(checkpoint: str) -> Experiment:
-    """Return the experiment that resumes from a damaged copy of `checkpoint` and must be seen to differ."""
-    return Experiment(kind="control", checkpoint=checkpoint, seeds="baseline", stop_after=1)
+def control(checkpoint: str, *, stop_after: int = 1) -> Experiment:
+    """Return the experiment that resumes from a damaged copy of `checkpoint` and must be seen to differ by so many steps."""
+    return Experiment(kind="control", checkpoint=checkpoint, seeds="baseline", stop_after=stop_after)

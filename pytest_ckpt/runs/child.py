@@ -180,6 +180,8 @@ def _capture(plan: RunPlan) -> None:
             output.write(f"{filename}:{lineno}: {category.__name__}: {message}\n")
 
     warnings.showwarning = show
+    # The hooks on modules that torch warns of here are the probe's, which knows of it; the job's filters may make it an error.
+    warnings.filterwarnings("ignore", message=r"Using `torch\.compile\(module\)` when there are global hooks")
 
 
 def _seed(seed: int) -> None:

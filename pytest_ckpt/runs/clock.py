@@ -26,7 +26,7 @@ class StepClock:
 
     def tick(self, optimizer: int) -> int:
         """Note that the optimizer of that number steps, and return the step this belongs to."""
-        if self._begins_step(optimizer):
+        if self.begins_step(optimizer):
             self.step += 1
             self._open = True
             self._ticked = set()
@@ -34,7 +34,8 @@ class StepClock:
         self._forward = False
         return self.step
 
-    def _begins_step(self, optimizer: int) -> bool:
+    def begins_step(self, optimizer: int) -> bool:
+        """Say whether a tick of that optimizer would be the first of a step."""
         if not self._open:
             return True
         if self._told:

@@ -107,12 +107,16 @@ class Probe:
 
     @_harmless
     def state(self, when: str) -> None:
-        """Record the tensors that are new since they were last read; a save in several files is looked at once."""
+        """Record what a save may write now, weights as far as they are new; a save in several files is looked at once."""
         stamp = (self._ticks, *self._inventory.fingerprint())
         if stamp == self._stamp:
             return
         self._stamp = stamp
-        found = {key: reading for key, reading in self._inventory.saveable() if self._is_new(key, reading)}
+        found = {
+            key: reading
+            for key, reading in self._inventory.saveable()
+            if not key.startswith("weights/") or self._is_new(key, reading)
+        }
         if found:
             self._journal.write("state", StateRecord(step=self._clock.step, when=when, readings=found))
 
@@ -198,7 +202,7 @@ class Probe:
     def _before_update(self, optimizer: torch.optim.Optimizer) -> None:
         self._stack.clear()
         number = self._inventory.add_optimizer(optimizer)
-        if not self._inventory.roots:
+        if self._clock.begins_step(number):  # forward passes may follow only now, in the optimizer's closure
             self.look("step")
         step = self._clock.tick(number)
         if self._wants_rng:
