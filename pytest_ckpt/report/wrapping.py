@@ -1,9 +1,15 @@
-"""Text that keeps to a width: wrapped, or cut where a reader misses least."""
+"""Text that keeps to a width: wrapped, set in columns, or cut where a reader misses least."""
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from itertools import accumulate
 from textwrap import TextWrapper
-from typing import Final
+from typing import TYPE_CHECKING, Final
+from unicodedata import combining, east_asian_width
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 #: What contracts put behind the row of a table that matters; it stays on one line.
 _MARK: Final = "   <- "
@@ -11,6 +17,8 @@ _MARK: Final = "   <- "
 _TIE: Final = "\N{NO-BREAK SPACE}"
 #: However narrow the terminal: fewer columns than this would make a ladder of single words.
 _NARROWEST: Final = 16
+#: A label that is longer than this pushes its own text aside, not that of all other rows.
+_WIDEST_LABEL: Final = 20
 
 
 def wrap(text: str, width: int, *, first: str = "", rest: str = "", at_most: int | None = None) -> list[str]:
@@ -37,10 +45,50 @@ def _tied(text: str) -> str:
     return text.replace(" ", _TIE)
 
 
+def table(rows: Sequence[Sequence[str]], width: int, indent: str) -> Iterator[str]:
+    """Yield the lines of a table: labels in a column of their own, the text beside them wrapped.
+
+    Rows without any label, such as those of a traceback, are text from the indent on.
+    """
+    labels = ["   ".join(row[:-1]).rstrip() for row in rows]
+    beside = min(max(map(columns, labels), default=0), _WIDEST_LABEL)
+    for label, row in zip(labels, rows, strict=True):
+        text = row[-1] if row else ""
+        if beside == 0:
+            yield from wrap(text, width, first=indent, rest=f"{indent}{_leading_space(text)}  ")
+        else:
+            yield from wrap(text, width, first=f"{indent}{padded(label, beside)}   ", rest=indent + " " * (beside + 3))
+
+
+def _leading_space(text: str) -> str:
+    return text[: len(text) - len(text.lstrip())]
+
+
+def columns(text: str) -> int:
+    """Return how many columns of a terminal `text` takes."""
+    return sum(map(_columns_of, text))
+
+
+def _columns_of(character: str) -> int:
+    if combining(character):
+        return 0
+    return 2 if east_asian_width(character) in {"F", "W"} else 1
+
+
+def padded(text: str, width: int) -> str:
+    """Return `text` with spaces behind it, up to `width` columns."""
+    return text + " " * (width - columns(text))
+
+
 def cut_middle(text: str, width: int) -> str:
     """Return `text` in at most `width` columns; of a node id, the folder is missed less than the test's name."""
-    if len(text) <= width:
+    if columns(text) <= width:
         return text
     left = max(width - 2, 0) // 3
     right = max(width - 2, 0) - left
-    return f"{text[:left]}..{text[len(text) - right :]}"
+    return f"{_start(text, left)}..{_start(text[::-1], right)[::-1]}"
+
+
+def _start(text: str, width: int) -> str:
+    """Return as much of the beginning as fits into `width` columns."""
+    return text[: bisect_right(list(accumulate(map(_columns_of, text))), width)]

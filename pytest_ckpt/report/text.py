@@ -1,0 +1,107 @@
+"""The message of a contract that is broken or could not be decided: all that a reader needs, in one piece."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from typing import TYPE_CHECKING, Final
+
+from pytest_ckpt.report import timeline
+from pytest_ckpt.report.evidence import directory_and_content
+from pytest_ckpt.report.wrapping import table, wrap
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from pytest_ckpt.records.verdict import Finding, JobResult, Timeline, Verdict
+
+_WIDTH: Final = 80
+#: Kinds of findings that are told with cause and fix, the first one with its table; the others by their title.
+_KINDS: Final = 3
+#: Findings that are told by their title; the others are counted.
+_TITLES: Final = 4
+#: What a shell reads within double quotes.
+_SPECIAL: Final = frozenset('"$`\\!')
+_HEADINGS: Final = {"violated": "broken", "inconclusive": "inconclusive"}
+_INDENT: Final = "  "
+#: Labels of the last lines stand in one column.
+_LABEL: Final = 9
+
+
+def explain(verdict: Verdict, result: JobResult, nodeid: str) -> str:
+    """Return what the exception of a broken or undecided contract says.
+
+    Args:
+        verdict: of that contract.
+        result: of the job that was judged.
+        nodeid: of the item, to repeat it.
+    """
+    return "\n".join(_lines(verdict, result, nodeid))
+
+
+def _lines(verdict: Verdict, result: JobResult, nodeid: str) -> Iterator[str]:
+    yield f"checkpoint contract {_HEADINGS[verdict.status]}: {verdict.contract}"
+    why = "could not be decided: " if verdict.status == "inconclusive" else ""
+    yield from _findings(verdict.findings, why)
+    for note in verdict.notes:
+        yield from _paragraph(f"note: {note}")
+    if result.timeline is not None:
+        yield from _labelled("saves", _drawn(result.timeline))
+    for kept in result.kept_dirs:
+        yield from _labelled("kept", filter(None, directory_and_content(kept)))
+    yield f"{_label('repeat')}pytest --ckpt-contract {_quoted(nodeid)}"
+
+
+def _findings(findings: Sequence[Finding], why: str) -> Iterator[str]:
+    """Tell the first finding in full, the first ones of other kinds in short, and name the rest."""
+    told = list({_kind(finding): finding for finding in reversed(findings)}.values())[::-1][:_KINDS]
+    told.sort(key=findings.index)
+    for finding in told:
+        yield from _finding(finding, why, with_table=finding is told[0])
+    rest = [finding.title for finding in findings if finding not in told]
+    titles = [line for title in rest[:_TITLES] for line in wrap(title, _WIDTH - len(_label("")), rest="  ", at_most=2)]
+    if len(rest) > _TITLES:
+        titles.append(f"and {len(rest) - _TITLES} more")
+    yield from _labelled("also", titles)
+
+
+def _kind(finding: Finding) -> tuple[str, ...]:
+    """Return what findings of one kind have in common: they differ in numbers and in the checkpoint's name only."""
+    texts = (finding.cause, finding.fix)
+    if finding.checkpoint:
+        texts = (finding.cause.replace(finding.checkpoint, ""), finding.fix.replace(finding.checkpoint, ""))
+    return (finding.component, *(re.sub(r"\d+", "", text) for text in texts))
+
+
+def _finding(finding: Finding, why: str, *, with_table: bool) -> Iterator[str]:
+    yield from _paragraph(why + finding.title)
+    if with_table:
+        yield from table(finding.rows, _WIDTH, _INDENT * 2)
+    if finding.cause:
+        yield from _paragraph(finding.cause)
+    if finding.fix:
+        yield from wrap(finding.fix, _WIDTH, first=f"{_INDENT}fix: ", rest=f"{_INDENT}     ")
+
+
+def _paragraph(text: str) -> list[str]:
+    return wrap(text, _WIDTH, first=_INDENT, rest=_INDENT * 2)
+
+
+def _drawn(steps: Timeline) -> Iterator[str]:
+    yield timeline.draw(steps, _WIDTH - len(_label("")))
+    yield from filter(None, [timeline.legend(steps)])
+
+
+def _labelled(label: str, lines: Iterable[str]) -> Iterator[str]:
+    for line in lines:
+        yield _label(label) + line
+        label = ""
+
+
+def _label(label: str) -> str:
+    return f"{_INDENT}{label:{_LABEL}}"
+
+
+def _quoted(nodeid: str) -> str:
+    """Quote for a shell, as people do where that is enough."""
+    return shlex.quote(nodeid) if _SPECIAL & set(nodeid) else f'"{nodeid}"'
