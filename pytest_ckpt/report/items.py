@@ -9,31 +9,22 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from pytest_ckpt.records.verdict import ItemReport, JobResult
+    from pytest_ckpt.records.verdict import ItemReport, JobResult, Timeline
 
-#: What a report calls the result of an item, the most urgent first.
-Word: TypeAlias = Literal["BROKEN", "error", "undecided", "XPASS", "xfail", "skipped", "n/a", "ok"]
+#: What a report calls the result of an item, in the order in which results are counted.
+Word: TypeAlias = Literal["BROKEN", "error", "undecided", "XPASS", "ok", "xfail", "n/a", "skipped"]
 WORDS: Final[tuple[Word, ...]] = get_args(Word)
 
 
 def word(item: ItemReport) -> Word:
     """Return the word for what an item came to."""
     status = item.verdict.status if item.verdict is not None else ""
-    match item.outcome, status:
-        case "passed", _:
-            return "ok"
-        case "xfailed", _:
-            return "xfail"
-        case ("xpassed", _) | ("failed", "held"):  # a strict xfail that held is a failure to pytest
-            return "XPASS"
-        case "failed", "violated":
-            return "BROKEN"
-        case (("failed" | "skipped"), "inconclusive"):
-            return "undecided"
-        case "skipped", _:
-            return "n/a" if status == "not_applicable" else "skipped"
-        case _:
-            return "error"
+    if (item.outcome, status) == ("failed", "held"):  # to pytest, a strict xfail that held is a failure
+        return "XPASS"
+    by_outcome: dict[str, Word] = {"passed": "ok", "xfailed": "xfail", "xpassed": "XPASS", "error": "error"}
+    by_status: dict[str, Word] = {"violated": "BROKEN", "inconclusive": "undecided", "not_applicable": "n/a"}
+    without_verdict: Word = "skipped" if item.outcome == "skipped" else "error"
+    return by_outcome.get(item.outcome) or by_status.get(status, without_verdict)
 
 
 def sentence(item: ItemReport) -> str:
@@ -50,7 +41,7 @@ def has_failed(item: ItemReport) -> bool:
 
 
 def count(items: Iterable[ItemReport]) -> Mapping[Word, int]:
-    """Count the items by their word, the most urgent first; a word that does not occur is left out."""
+    """Count the items by their word; a word that does not occur is left out."""
     counter = Counter(map(word, items))
     return {each: counter[each] for each in WORDS if counter[each]}
 
@@ -68,13 +59,28 @@ class Row:
     items: tuple[ItemReport, ...]
 
     @property
+    def file(self) -> str:
+        """The file of the test."""
+        return self.test.partition("::")[0]
+
+    @property
+    def name(self) -> str:
+        """The test's name within its file."""
+        return self.test.partition("::")[2] or self.test
+
+    @property
     def job(self) -> JobResult | None:
         """What the job came to; None if no item got so far."""
         return next((item.job for item in self.items if item.job is not None), None)
 
     @property
+    def timeline(self) -> Timeline | None:
+        """The steps of the job, if it could be run."""
+        return self.job.timeline if self.job is not None else None
+
+    @property
     def failed(self) -> bool:
-        """Whether one of the items makes the session fail."""
+        """Whether one of its items makes the session fail."""
         return any(map(has_failed, self.items))
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from pytest_ckpt.errors import HarnessError
@@ -103,21 +104,27 @@ def _timeline(timeline: Timeline | None) -> Data | None:
     }
 
 
+def text(document: Data) -> str:
+    """Return the report as the text of its file."""
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
 def write(path: Path, document: Data) -> None:
     """Write the report, so that a reader finds the whole of it or what was there before.
 
     Raises:
         HarnessError: the file can't be written.
     """
-    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    # Half of a surrogate pair, as in a file name that is no UTF-8, becomes the escape that JSON has for it.
+    content = text(document).encode(errors="backslashreplace")
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Half of a surrogate pair, as in a file name that is no UTF-8, becomes the escape that JSON has for it.
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+        temporary.write_bytes(content)
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         message = (
             f"the checkpoint report can't be written to {path}: {error.strerror}\n"
             "name a file in a directory that can be written to, with --ckpt-report or the ini option ckpt_report"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from pytest_ckpt.report import timeline
+from pytest_ckpt.report.grid import Grid
 from pytest_ckpt.report.items import by_test, count, has_failed, sentence, word
-from pytest_ckpt.report.wrapping import columns, cut_middle, padded, wrap
+from pytest_ckpt.report.wrapping import columns, cut_middle, flow, padded, wrap
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,15 +19,15 @@ if TYPE_CHECKING:
 #: A line, and how pytest's terminal shows it.
 Line: TypeAlias = tuple[str, dict[str, bool]]
 
-#: So many tests that hold are shown one by one, more of them by their files.
+#: So many tests with nothing to say about are shown one by one, more of them are counted.
 _ONE_BY_ONE: Final = 8
-#: So many of these files are named.
+#: So many files with such tests only are named.
 _FILES: Final = 12
-#: A test's name in fewer columns can't be told from others.
-_NAME: Final = 24
 #: Fewer columns don't show the steps.
 _STEPS: Final = 40
-_GAP: Final = "  "
+#: Words that a reader should look into, though the session does not fail for them.
+_DOUBTFUL: Final = frozenset({"undecided", "XPASS"})
+_INDENT: Final = "  "
 #: Colours of rows, the most urgent first.
 _URGENCY: Final = ("red", "yellow", "green")
 
@@ -35,10 +36,10 @@ def section(items: Sequence[ItemReport], width: int) -> Iterable[Line]:
     """Yield the lines of the section, each with the markup of pytest's terminal writer; none is wider than `width`."""
     rows = sorted(by_test(items), key=lambda row: _URGENCY.index(_colour(row)))
     for line, markup in _lines(rows, width):
-        yield cut_middle(line.rstrip(), width), markup
-    colour = _colour(rows[0]) if rows else "yellow"
-    for line in wrap(quiet(items), width, rest=_GAP):
-        yield line, {colour: True, "bold": True}
+        yield cut_middle(line, width), markup
+    markup = _markup(rows) if rows else {"yellow": True}
+    for line in wrap(quiet(items), width, rest=_INDENT):
+        yield line, {**markup, "bold": True}
 
 
 def quiet(items: Sequence[ItemReport]) -> str:
@@ -47,89 +48,50 @@ def quiet(items: Sequence[ItemReport]) -> str:
     if not rows:
         return "checkpoint contracts: no verdict"
     seconds = sum(row.job.seconds for row in rows if row.job is not None)
-    return f"checkpoint contracts: {_counts(items)} in {_tests(len(rows))}, {seconds:.1f} s"
+    return f"checkpoint contracts: {_counts(rows)} in {_number(len(rows), 'test')}, {seconds:.1f}s"
 
 
 def _lines(rows: Sequence[Row], width: int) -> Iterator[Line]:
-    good = [row for row in rows if _colour(row) == "green"]
-    shown = rows if len(good) <= _ONE_BY_ONE else [row for row in rows if row not in good]
-    if shown:
-        yield from _table(shown, width)
-    if len(shown) < len(rows):
-        yield from _by_file(good)
-    drawn = [steps for row in shown if (steps := _steps(row)) is not None]
-    if key := timeline.key(drawn):
-        yield key, {}
+    quiet_rows = [row for row in rows if not _is_noteworthy(row)]
+    counted = _by_file(quiet_rows if len(quiet_rows) > _ONE_BY_ONE else [])
+    shown = [row for row in rows if _is_noteworthy(row) or not counted]
+    for file, own in _by_file(shown).items():
+        yield from _table(file, own, width)
+        yield from _others(counted.pop(file, []))
+    yield from _without_note(counted)
+    key = timeline.key([row.timeline for row in shown if row.timeline is not None])
+    yield from ((line, {"light": True}) for line in flow(key, width) if line)
+
+
+def _by_file(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    files: dict[str, list[Row]] = {}
+    for row in rows:
+        files.setdefault(row.file, []).append(row)
+    return files
+
+
+def _is_noteworthy(row: Row) -> bool:
+    return row.failed or not row.words.isdisjoint(_DOUBTFUL)
 
 
 def _colour(row: Row) -> str:
-    if any(map(has_failed, row.items)):
+    if row.failed:
         return "red"
-    doubtful = "ok" not in row.words or not row.words.isdisjoint({"undecided", "XPASS"})
-    return "yellow" if doubtful else "green"
-
-
-def _steps(row: Row) -> Timeline | None:
-    return row.job.timeline if row.job is not None else None
+    return "yellow" if _is_noteworthy(row) or "ok" not in row.words else "green"
 
 
 # -- tests one by one ------------------------------------------------------------------------------------------------
 
 
-def _table(rows: Sequence[Row], width: int) -> Iterator[Line]:
-    grid = _Grid.of(rows, width)
-    yield from ((line, {"bold": True}) for line in grid.header())
+def _table(file: str, rows: Sequence[Row], width: int) -> Iterator[Line]:
+    grid = Grid.of(file, rows, width)
+    yield from ((line, {"bold": True}) for line in grid.heading())
     for row in rows:
         markup = {_colour(row): True}
         yield from ((line, markup) for line in grid.row(row))
         yield from ((line, markup) for line in _reasons(row, width))
-        steps = _steps(row)
-        if steps is not None:
-            yield from ((_GAP + line, {}) for line in _drawn(steps, width - len(_GAP)))
-
-
-@dataclass(frozen=True, slots=True)
-class _Grid:
-    """The columns of the table; where they do not fit beside the tests' names, each cell names its contract.
-
-    Attributes:
-        contracts: how wide the column of each contract is.
-        name: how wide the tests' names are; 0 where they stand alone.
-        width: of the terminal.
-    """
-
-    contracts: Mapping[str, int]
-    name: int
-    width: int
-
-    @classmethod
-    def of(cls, rows: Sequence[Row], width: int) -> _Grid:
-        sizes: dict[str, int] = {}
-        for item in (item for row in rows for item in row.items):
-            sizes[item.contract] = max(sizes.get(item.contract, 0), columns(item.contract), len(word(item)))
-        left = width - sum(size + len(_GAP) for size in sizes.values())
-        longest = max(columns(row.test) for row in rows)
-        return cls(sizes, min(left, longest) if left >= min(longest, _NAME) else 0, width)
-
-    def header(self) -> Iterator[str]:
-        """Yield the contracts' names, where cells do not bear them."""
-        if self.name:
-            yield self._line("", {contract: contract for contract in self.contracts})
-
-    def row(self, row: Row) -> Iterator[str]:
-        """Yield the lines of a test."""
-        cells = {item.contract: word(item) for item in row.items}
-        if self.name:
-            yield self._line(row.test, cells)
-        else:
-            yield cut_middle(row.test, self.width)
-            pairs = [f"{contract}\N{NO-BREAK SPACE}{result}" for contract, result in cells.items()]
-            for line in wrap(_GAP.join(pairs), self.width, first=_GAP, rest=_GAP):
-                yield line.replace("\N{NO-BREAK SPACE}", " ")
-
-    def _line(self, name: str, cells: Mapping[str, str]) -> str:
-        texts = (padded(cells.get(contract, "-" if name else ""), size) for contract, size in self.contracts.items())
-        return _GAP.join((padded(cut_middle(name, self.name), self.name), *texts))
+        if row.timeline is not None:
+            yield from ((_INDENT * 2 + line, {}) for line in _drawn(row.timeline, width - 2 * len(_INDENT)))
 
 
 def _reasons(row: Row, width: int) -> Iterator[str]:
@@ -139,40 +101,57 @@ def _reasons(row: Row, width: int) -> Iterator[str]:
         if (has_failed(item) or word(item) == "undecided") and sentence(item):
             reasons.setdefault(sentence(item), []).append(item.contract)
     for reason, contracts in reasons.items():
-        text = reason if len(contracts) == len(row.items) > 1 else f"{', '.join(contracts)}: {reason}"
-        yield from wrap(text, width, first=_GAP, rest=_GAP * 2, at_most=2)
+        text = reason if len(contracts) == len(row.items) else f"{', '.join(contracts)}: {reason}"
+        yield from wrap(text, width, first=_INDENT * 2, rest=_INDENT * 3, at_most=2)
 
 
 def _drawn(steps: Timeline, width: int) -> Iterator[str]:
-    """Yield the line of the steps, with what a resume loses beside or below it."""
+    """Yield the line of the steps, with what is lost of them beside it or below."""
     lost = timeline.lost_steps(steps)
-    note = f"lost: {lost}" if lost else ""
-    beside = width - len(note) - 2 * len(_GAP)
-    line = timeline.draw(steps, max(beside, _STEPS) if beside >= _STEPS else width)
+    if not lost:
+        yield timeline.draw(steps, width)
+        return
+    note = f"lost: {lost}"
+    beside = width - len(note) - 2 * len(_INDENT)
+    line = timeline.draw(steps, beside if beside >= _STEPS else width)
     if columns(line) <= beside:
-        yield f"{line}{_GAP * 2}{note}"
+        yield line + _INDENT * 2 + note
     else:
-        yield line
-        yield note
+        yield from (line, note)
 
 
-# -- many tests that hold --------------------------------------------------------------------------------------------
+# -- many tests with nothing to say about ----------------------------------------------------------------------------
 
 
-def _by_file(rows: Sequence[Row]) -> Iterator[Line]:
-    files: dict[str, list[Row]] = {}
-    for row in rows:
-        files.setdefault(row.test.partition("::")[0], []).append(row)
-    for file, own in list(files.items())[:_FILES]:
-        items = [item for row in own for item in row.items]
-        yield f"{file}{_GAP}{_tests(len(own))}: {_counts(items)}", {"green": True}
-    if len(files) > _FILES:
-        yield f"and {len(files) - _FILES} more files", {"green": True}
+def _others(rows: Sequence[Row]) -> Iterator[Line]:
+    if rows:
+        yield f"{_INDENT}and {_tests(rows, 'more test')}", _markup(rows)
 
 
-def _counts(items: Sequence[ItemReport]) -> str:
-    return ", ".join(f"{number} {each.lower()}" for each, number in count(items).items())
+def _without_note(files: Mapping[str, Sequence[Row]]) -> Iterator[Line]:
+    named = dict(islice(files.items(), _FILES))
+    left = [row for file, rows in files.items() if file not in named for row in rows]
+    if left:
+        named[f"and {_number(len(files) - _FILES, 'more file')}"] = left
+    longest = max(map(columns, named), default=0)
+    for name, rows in named.items():
+        yield f"{padded(name, longest)}{_INDENT}{_tests(rows)}", _markup(rows)
 
 
-def _tests(number: int) -> str:
-    return "1 test" if number == 1 else f"{number} tests"
+def _markup(rows: Iterable[Row]) -> dict[str, bool]:
+    return {min(map(_colour, rows), key=_URGENCY.index): True}
+
+
+def _tests(rows: Sequence[Row], what: str = "test") -> str:
+    return f"{_number(len(rows), what)}: {_counts(rows)}"
+
+
+def _counts(rows: Iterable[Row]) -> str:
+    counts = count(item for row in rows for item in row.items)
+    return ", ".join(
+        _number(number, "error") if each == "error" else f"{number} {each.lower()}" for each, number in counts.items()
+    )
+
+
+def _number(number: int, what: str) -> str:
+    return f"1 {what}" if number == 1 else f"{number} {what}s"

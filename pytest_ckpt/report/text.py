@@ -42,6 +42,9 @@ def explain(verdict: Verdict, result: JobResult, nodeid: str) -> str:
 def _lines(verdict: Verdict, result: JobResult, nodeid: str) -> Iterator[str]:
     yield f"checkpoint contract {_HEADINGS[verdict.status]}: {verdict.contract}"
     why = "could not be decided: " if verdict.status == "inconclusive" else ""
+    if not verdict.findings or verdict.sentence != verdict.findings[0].title:
+        yield from _paragraph(why + verdict.sentence)
+        why = ""
     yield from _findings(verdict.findings, why)
     for note in verdict.notes:
         yield from _paragraph(f"note: {note}")
@@ -54,15 +57,22 @@ def _lines(verdict: Verdict, result: JobResult, nodeid: str) -> Iterator[str]:
 
 def _findings(findings: Sequence[Finding], why: str) -> Iterator[str]:
     """Tell the first finding in full, the first ones of other kinds in short, and name the rest."""
-    told = list({_kind(finding): finding for finding in reversed(findings)}.values())[::-1][:_KINDS]
-    told.sort(key=findings.index)
-    for finding in told:
-        yield from _finding(finding, why, with_table=finding is told[0])
-    rest = [finding.title for finding in findings if finding not in told]
-    titles = [line for title in rest[:_TITLES] for line in wrap(title, _WIDTH - len(_label("")), rest="  ", at_most=2)]
-    if len(rest) > _TITLES:
-        titles.append(f"and {len(rest) - _TITLES} more")
-    yield from _labelled("also", titles)
+    kinds: dict[tuple[str, ...], Finding] = {}
+    for finding in findings:
+        kinds.setdefault(_kind(finding), finding)
+    told = list(kinds.values())[:_KINDS]
+    for number, finding in enumerate(told):
+        if number > 0:
+            yield ""
+        yield from _finding(finding, why, with_table=number == 0)
+    yield from _labelled("also", _titles([finding.title for finding in findings if finding not in told]))
+
+
+def _titles(titles: Sequence[str]) -> Iterator[str]:
+    for title in titles[:_TITLES]:
+        yield from wrap(title, _WIDTH - len(_label("")), rest=_INDENT, at_most=2)
+    if len(titles) > _TITLES:
+        yield f"and {len(titles) - _TITLES} more"
 
 
 def _kind(finding: Finding) -> tuple[str, ...]:
@@ -84,12 +94,13 @@ def _finding(finding: Finding, why: str, *, with_table: bool) -> Iterator[str]:
 
 
 def _paragraph(text: str) -> list[str]:
-    return wrap(text, _WIDTH, first=_INDENT, rest=_INDENT * 2)
+    return wrap(text, _WIDTH, first=_INDENT, rest=_INDENT)
 
 
 def _drawn(steps: Timeline) -> Iterator[str]:
-    yield timeline.draw(steps, _WIDTH - len(_label("")))
-    yield from filter(None, [timeline.legend(steps)])
+    width = _WIDTH - len(_label(""))
+    yield timeline.draw(steps, width)
+    yield from filter(None, wrap(timeline.legend(steps), width))
 
 
 def _labelled(label: str, lines: Iterable[str]) -> Iterator[str]:

@@ -20,8 +20,9 @@ _AS_SHORT_AS_DOTS: Final = 99
 def draw(timeline: Timeline, width: int = 80) -> str:
     """Return the steps in one line of at most `width` columns (40 or more), such as `1 2 3 [4] 5 6 7 <8> 9 (10)`.
 
-    A line that would be too long leaves out steps (`..`), then saves: `[..]` stands for several on disk, `<..>` for several
-    that were deleted again. The last step is always shown, then the newest save on disk, then the others from both ends.
+    A line that would be too long leaves out steps (`..`), then saves: `[..]` stands for several on disk, `<..>` for
+    several that were deleted again. The last step is always shown, then the newest save on disk, then the others from
+    both ends.
     """
     marks = _Marks.of(timeline)
     if marks.last == 0 and not marks.saved:
@@ -35,22 +36,22 @@ def draw(timeline: Timeline, width: int = 80) -> str:
 
 def legend(timeline: Timeline) -> str:
     """Explain the marks that occur in the line of a job, and name the steps that are lost."""
-    lost = lost_steps(timeline)
+    marks, lost = "  ".join(key([timeline])), lost_steps(timeline)
     if not lost:
-        return key([timeline])
+        return marks
     behind_last_step = ", " if _Marks.of(timeline).last_is_unsaved else "  "
-    return f"{key([timeline])}{behind_last_step}lost: {lost}"
+    return f"{marks}{behind_last_step}lost: {lost}"
 
 
-def key(timelines: Iterable[Timeline]) -> str:
-    """Explain the marks that occur in the lines of several jobs."""
+def key(timelines: Iterable[Timeline]) -> list[str]:
+    """Explain each of the marks that occur in the lines of several jobs."""
     marks = [_Marks.of(timeline) for timeline in timelines]
     texts = {
         "[n] on disk": any(one.kept for one in marks),
         "<n> deleted again": any(one.deleted for one in marks),
         "(n) last step": any(one.last_is_unsaved for one in marks),
     }
-    return "  ".join(text for text, occurs in texts.items() if occurs)
+    return [text for text, occurs in texts.items() if occurs]
 
 
 def lost_steps(timeline: Timeline) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from unicodedata import combining, east_asian_width
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 #: What contracts put behind the row of a table that matters; it stays on one line.
 _MARK: Final = "   <- "
@@ -39,6 +39,12 @@ def wrap(text: str, width: int, *, first: str = "", rest: str = "", at_most: int
     )
     lines = wrapper.wrap(body + mark[:3] + _tied(mark[3:] + behind) if mark else body)
     return [line.replace(_TIE, " ") for line in lines] or [first.rstrip()]
+
+
+def flow(pieces: Iterable[str], width: int, *, first: str = "", rest: str = "") -> list[str]:
+    """Return `pieces` as lines of at most `width` columns, each piece on one line, with a gap between them."""
+    lines = wrap("  ".join(map(_tied, pieces)), width, first=first, rest=rest)
+    return [line.replace(_TIE, " ") for line in lines]
 
 
 def _tied(text: str) -> str:

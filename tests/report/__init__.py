@@ -1,0 +1,1 @@
+"""Tests of the reports: what people read, and what machines do."""
