@@ -34,19 +34,21 @@ class Judge:
     def __init__(self, folder: Path, seed_text: str) -> None:
         self._folder = folder
         self._seed_text = seed_text
+        self._jobs = 0
         self.lab: Lab
 
     def __call__(
         self, train: Callable[[Job], object], *contracts: Contract, timeout: float = 120.0, start_method: str = "auto"
     ) -> dict[str, Verdict]:
         """Return the verdict of each contract, by its name."""
-        directory = self._folder / "job"
-        directory.mkdir(exist_ok=True)
+        self._jobs += 1
+        directory = self._folder / f"job{self._jobs}"
+        directory.mkdir()
         job = Job(directory, frameworks=frameworks.builtin())
         self.lab = Lab(
             job=job,
             body=partial(train, job),
-            folder=self._folder / "evidence",
+            folder=self._folder / f"evidence{self._jobs}",
             seed_text=self._seed_text,
             frameworks=frameworks.builtin(),
             settings=LabSettings(timeout=timeout, start_method=start_method),

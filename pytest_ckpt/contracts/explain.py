@@ -37,6 +37,10 @@ _CAUSES: Final = {
         "the position in the data is not restored: other batches follow than in the uninterrupted run.",
         "save and restore the sampler's or the data loader's state, or skip the batches already seen in the same order.",
     ),
+    "drawn data": (
+        "the state of the random generators is not restored, and the batches, their order or augmentation, are drawn from it.",
+        "save the states of all random generators in use and restore them right before training goes on.",
+    ),
     "weights": ("the weights are not those that were saved.", "load the model's state dict before training goes on."),
     "buffers": (
         "buffers of the model, such as running statistics, are not restored.",
@@ -83,7 +87,7 @@ def difference(found: StepDifference | str, run: RunRecord, checkpoint: Checkpoi
     if _is_from_scratch(found, run, evidence, start):
         return _from_scratch(found, run, checkpoint, evidence)
     advice = evidence.advisor.component(found.component, checkpoint)
-    cause, fix = _CAUSES[found.component]
+    cause, fix = _CAUSES["drawn data" if found.component == "data" and found.rng_differs else found.component]
     return Finding(
         title=f"resumed from step {start}: step {found.step} differs from the uninterrupted run in {_component(found)}",
         rows=tuple(_rows(found, evidence)),
@@ -116,8 +120,8 @@ def failure(run: RunRecord, checkpoint: Checkpoint, evidence: Evidence) -> Findi
     outcome = run.outcome
     start = evidence.baseline.step_of(checkpoint)
     due = evidence.baseline.last_step - start
-    if outcome.ok or (outcome.status == "raised" and _is_late_assertion(run, due)):
-        return None
+    if outcome.ok or due == 0 or (outcome.status == "raised" and _is_late_assertion(run, due)):
+        return None  # with no step due, all that is known is that the job's end needs one
     last_lines = tuple(("", line) for line in outcome.traceback.rstrip().splitlines()[-8:])
     return Finding(
         title=f"resuming from step {start} {_how(run)} after {len(run.steps)} of {due} steps: {outcome.message}",

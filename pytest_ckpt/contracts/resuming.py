@@ -214,18 +214,22 @@ class Resumable:
         written = [checkpoint for checkpoint in promised(run) if not checkpoint.foreign]
         left = len(written) - len(chosen)
         notes = [f"{left} of {len(written)} checkpoints were not resumed from"] if left else []
-        notes += self._overrun(evidence, chosen)
+        notes += self._finished(evidence, chosen)
         if self.tolerance is not None:
             what += f", within a tolerance of {self.tolerance:g} on norms"
         return held(self.name, f"resuming from {steps_text(steps)} of {run.last_step} {what}", *notes)
 
-    def _overrun(self, evidence: Evidence, chosen: Sequence[Checkpoint]) -> Iterator[str]:
-        """Tell of a finished run that trains on when it is resumed."""
+    def _finished(self, evidence: Evidence, chosen: Sequence[Checkpoint]) -> Iterator[str]:
+        """Tell of a finished run that does not simply end when it is resumed."""
         last = evidence.baseline.last_step
         for checkpoint in chosen:
             run = evidence.of(resume(checkpoint.identity, seeds=self._seeds))
-            if run is not None and run.steps and evidence.baseline.step_of(checkpoint) >= last:
+            if run is None or evidence.baseline.step_of(checkpoint) < last:
+                continue
+            if run.steps:
                 yield f"resuming the finished run from step {last} trained {len(run.steps)} more steps"
+            if not run.outcome.ok:
+                yield f"resuming the finished run from step {last} did not end well: {run.outcome.message}"
 
 
 def _is_step(step: object) -> bool:

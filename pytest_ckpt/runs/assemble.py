@@ -82,6 +82,7 @@ class _Steps:
         self._data: list[dict[str, Reading]] = []
         self._data_since_look: int = 0
         self._rng: dict[str, Reading] = {}
+        self._buffers: dict[str, Reading] = {}
         self._states: dict[int, _Readings] = {}
         self._ticks: dict[int, dict[str, int]] = {}
         self._claimed: dict[int, int | None] = {}
@@ -96,6 +97,8 @@ class _Steps:
                 self._data_since_look = len(self._data)
             case "rng":
                 self._rng = _component(data["readings"])
+            case "buffers":
+                self._buffers = {**_component(data), **self._buffers}
             case "tick":
                 self._tick(data)
             case "ticked":
@@ -112,6 +115,8 @@ class _Steps:
         ticks[str(data["optimizer"])] = ticks.get(str(data["optimizer"]), 0) + 1
         self._add(step, data["state"], first=True)
         self._state(step).setdefault("rng", self._rng)
+        self._state(step).setdefault("buffers", self._buffers)
+        self._buffers = {}
 
     def _add(self, step: int, state: Mapping[str, Any], *, first: bool) -> None:
         """Merge readings into a step; before the update the first word counts, after it the last."""

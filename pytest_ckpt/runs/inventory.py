@@ -50,6 +50,10 @@ class Inventory:
         self._optimizers.append(optimizer)
         return len(self._optimizers) - 1
 
+    def label(self, number: int) -> str:
+        """Return the name of a root in keys of readings."""
+        return self._labels[number]
+
     def owners(self) -> list[int]:
         """Return the numbers of the roots that own a parameter which an optimizer updates."""
         trained = {id(parameter) for parameter in self._trained()}
@@ -88,7 +92,6 @@ class Inventory:
             self._name_parameters(root, label)
         return {
             "weights": dict(self._weights(optimizer)),
-            "buffers": dict(self._buffers()),
             "optimizer": _labelled(number, readings.optimizer_state(optimizer, self._names)),
             "param_groups": _labelled(number, readings.hyperparameters(optimizer)),
             "lr": _labelled(number, readings.learning_rates(optimizer)),
@@ -140,17 +143,6 @@ class Inventory:
             known = self._frozen[id(parameter)] = (stamp, readings.read_tensor(parameter))
         return known[1]
 
-    def _buffers(self) -> Iterator[tuple[str, Reading]]:
-        """Yield the buffers that a state dict holds; the others are caches."""
-        found: dict[str, torch.Tensor] = {}
-        for root, label in zip(self.roots, self._labels, strict=True):
-            for prefix, module in root.named_modules():
-                for name, buffer in module.named_buffers(recurse=False):
-                    if name not in module._non_persistent_buffers_set:  # noqa: SLF001 - no public way to ask
-                        path = discover.plain_name(f"{prefix}.{name}" if prefix else name)
-                        found[f"{label}:{path}"] = buffer
-        yield from readings.read_tensors(found).items()
-
     def _schedulers(self) -> Iterator[tuple[str, Reading]]:
         counts: Counter[str] = Counter()
         for scheduler in self._found.schedulers:
@@ -175,6 +167,16 @@ class Inventory:
         for number, average in enumerate(self._found.averages):
             for name, reading in readings.read_tensors(dict(average.tensors()), casts=True).items():
                 yield f"{average.label}#{number}/{name}", reading
+
+
+def buffers_of(module: torch.nn.Module) -> dict[str, Reading]:
+    """Return the buffers that a module's state dict holds, by name; the others are caches."""
+    found: dict[str, torch.Tensor] = {}
+    for prefix, part in module.named_modules():
+        for name, buffer in part.named_buffers(recurse=False):
+            if name not in part._non_persistent_buffers_set:  # noqa: SLF001 - no public way to ask
+                found[discover.plain_name(f"{prefix}.{name}" if prefix else name)] = buffer
+    return readings.read_tensors(found)
 
 
 def _labelled(number: int, component: Mapping[str, Reading]) -> dict[str, Reading]:

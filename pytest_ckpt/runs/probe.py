@@ -16,7 +16,7 @@ from pytest_ckpt.records.run import SaveEvent
 from pytest_ckpt.records.state import Reading, StateRecord
 from pytest_ckpt.runs import readings
 from pytest_ckpt.runs.clock import StepClock
-from pytest_ckpt.runs.inventory import Inventory
+from pytest_ckpt.runs.inventory import Inventory, buffers_of
 
 if TYPE_CHECKING:
     from pytest_ckpt.runs.journal import Journal
@@ -60,6 +60,7 @@ class Probe:
         self._troubles: set[str] = set()
         self._ticks = 0
         self._stamp: tuple[object, ...] = ()
+        self._buffers: dict[int, dict[str, Reading]] = {}
 
     # -- what the process calls --------------------------------------------------------------------------------------
 
@@ -134,7 +135,7 @@ class Probe:
         if not self._watches_forward():
             return
         if not self._stack:
-            self._begin_forward()
+            self._begin_forward(module)
         self._stack.append(id(module))
 
     def _on_forwarded(self, module: torch.nn.Module, args: object, kwargs: object, output: object) -> None:
@@ -158,12 +159,14 @@ class Probe:
         )
 
     @_harmless
-    def _begin_forward(self) -> None:
+    def _begin_forward(self, module: torch.nn.Module) -> None:
         self._stop_if_enough(self._clock.step)
         self.look("step")
         if self._wants_rng:
             self._journal.write("rng", {"readings": readings.random_states()})
             self._wants_rng = False
+        if id(module) not in self._buffers:  # as they are before this step's batch goes into running statistics
+            self._buffers[id(module)] = buffers_of(module)
 
     @_harmless
     def _end_forward(self, module: torch.nn.Module, args: object, kwargs: object, output: object) -> None:
@@ -171,9 +174,13 @@ class Probe:
         if not any(leaf.requires_grad for leaf in outputs):
             return
         self._clock.forward()
-        ordinal = self._inventory.add_root(module)
+        number = self._inventory.add_root(module)
         found = readings.read_tensors(dict(self._inputs(args, kwargs)))
-        self._journal.write("data", {"module": ordinal, "readings": found})
+        self._journal.write("data", {"module": number, "readings": found})
+        if buffers := self._buffers.get(id(module)):
+            label = self._inventory.label(number)
+            self._journal.write("buffers", {f"{label}:{name}": reading for name, reading in buffers.items()})
+            self._buffers[id(module)] = {}
         self._outputs.extend(leaf.untyped_storage() for leaf in outputs if leaf.layout is torch.strided)
 
     def _inputs(self, args: object, kwargs: object) -> list[tuple[str, torch.Tensor]]:
@@ -224,6 +231,7 @@ class Probe:
             self._known[f"weights/{name}"] = reading.digest
         self._journal.write("ticked", {"step": self._clock.step, "optimizer": number, "state": state})
         self._outputs.clear()
+        self._buffers.clear()
         self._ticks += 1
         self._wants_rng = True
 

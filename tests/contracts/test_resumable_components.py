@@ -1,0 +1,346 @@
+"""A resume that forgets one part of the state is found out, and the part is named; the whole job beside it holds."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from jobs import plain
+from pytest_ckpt.contracts.resuming import Resumable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from conftest import Judge
+    from pytest_ckpt import Finding, Job
+
+LAST: Final = 7
+
+
+class Sampler:
+    """Yields batches in an order of its own, and knows where it stands."""
+
+    def __init__(self) -> None:
+        self.place = 0
+
+    def __next__(self) -> tuple[torch.Tensor, torch.Tensor]:
+        self.place += 1
+        return plain.batch(self.place)
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        return self
+
+    def state_dict(self) -> dict[str, int]:
+        return {"place": self.place}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        self.place = state["place"]
+
+
+class Buffers:
+    """The running statistics of a model, apart from its weights."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self._model = model
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        return {name: value.clone() for name, value in self._model.named_buffers()}
+
+    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
+        for name, value in self._model.named_buffers():
+            value.copy_(state[name])
+
+
+class Parameters:
+    """The weights of a model, apart from its buffers."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self._model = model
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        return {name: value.detach().clone() for name, value in self._model.named_parameters()}
+
+    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
+        with torch.no_grad():
+            for name, value in self._model.named_parameters():
+                value.copy_(state[name])
+
+
+def job_that_forgets(*parts: str, seeded: bool = True) -> Callable[[Job], None]:
+    """Return a job with all kinds of state, which leaves some of them out of its checkpoints."""
+
+    def train(job: Job) -> None:
+        if seeded:
+            torch.manual_seed(1)
+        model = plain.network()
+        update = torch.optim.AdamW(model.parameters(), lr=0.05)
+        scheduler = torch.optim.lr_scheduler.LinearLR(update, 1.0, 0.1, total_iters=LAST)
+        scaler = torch.amp.GradScaler("cpu", init_scale=256.0, growth_interval=2)
+        average = torch.optim.swa_utils.AveragedModel(
+            model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.8)
+        )
+        shadow = {name: value.detach().clone() for name, value in model.named_parameters()}
+        sampler = Sampler()
+        saver = plain.Saver(
+            job,
+            forget=parts,
+            weights=Parameters(model),
+            buffers=Buffers(model),
+            optimizer=update,
+            scheduler=scheduler,
+            scaler=scaler,
+            ema_module=average,
+            ema_dict=Shadow(shadow),
+            data=sampler,
+        )
+        for _ in plain.steps(saver, LAST, 2):
+            inputs, targets = next(sampler)
+            update.zero_grad()
+            loss = cross_entropy(model(inputs), targets) * (1 + 0.01 * random.random())  # noqa: S311
+            scaler.scale(loss).backward()
+            scaler.step(update)
+            scaler.update()
+            scheduler.step()
+            average.update_parameters(model)
+            with torch.no_grad():
+                for name, value in model.named_parameters():
+                    shadow[name].mul_(0.8).add_(value, alpha=0.2)
+
+    return train
+
+
+class Shadow:
+    """Saves and loads a dict of tensors in place."""
+
+    def __init__(self, tensors: dict[str, torch.Tensor]) -> None:
+        self._tensors = tensors
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        return {name: value.clone() for name, value in self._tensors.items()}
+
+    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
+        for name, value in self._tensors.items():
+            value.copy_(state[name])
+
+
+def test_a_job_that_restores_everything_holds(judge: Judge) -> None:
+    """With every part saved, resuming from each of four checkpoints is exact."""
+    verdict = judge(job_that_forgets(), Resumable())["resumable"]
+    assert ("held", (2, 4, 6, 7)) == (verdict.status, judge.baseline.saved_steps), verdict
+
+
+COMPONENTS: Final = {
+    "weights": "weights",
+    "buffers": "buffers",
+    "optimizer": "optimizer",
+    "scheduler": "scheduler",
+    "scaler": "scaler",
+    "ema_module": "ema",
+    "ema_dict": "ema",
+    "data": "data",
+    "rng": "rng",
+}
+
+
+@pytest.mark.parametrize("part", COMPONENTS)
+def test_a_forgotten_part_is_named(judge: Judge, part: str) -> None:
+    """The first difference after the first checkpoint is the part that is missing, at the first resumed step."""
+    verdict = judge(job_that_forgets(part), Resumable())["resumable"]
+    assert "violated" == verdict.status, verdict
+    finding = verdict.findings[0]
+    assert (COMPONENTS[part], 3, "step_2.pt") == (finding.component, finding.step, finding.checkpoint), finding
+    assert finding.cause
+    assert finding.fix
+
+
+def test_a_forgotten_step_counter_trains_too_long(judge: Judge) -> None:
+    """A run that counts from zero again trains more steps than were left."""
+    finding = violation(judge, job_that_forgets("step"))
+    assert ("steps", "step_2.pt") == (finding.component, finding.checkpoint)
+    assert "7 steps were trained, expected 5" in finding.title
+
+
+def violation(judge: Judge, train: Callable[[Job], object], **arguments: Any) -> Finding:
+    """Return the first finding of a job that must not be resumable."""
+    verdict = judge(train, Resumable(**arguments))["resumable"]
+    assert "violated" == verdict.status, verdict
+    return verdict.findings[0]
+
+
+LEVELS: Final = {"runs": [], "state": ["optimizer"], "data": ["optimizer", "data"], "exact": ["optimizer", "data", "rng"]}
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("part", ["optimizer", "data", "rng"])
+def test_a_level_sees_what_it_promises(judge: Judge, level: Any, part: str) -> None:
+    """A lower level does not look at what only a higher one promises."""
+    verdict = judge(job_that_forgets(part), Resumable(level))["resumable"]
+    assert ("violated" if part in LEVELS[level] else "held") == verdict.status, verdict
+
+
+def test_augmentation_that_is_drawn_from_a_generator_which_is_not_restored(judge: Judge) -> None:
+    """The batches differ, and the message says that they were drawn from random generators in another state."""
+
+    def train(job: Job) -> None:
+        model = plain.network(dropout=0.0)
+        update = torch.optim.AdamW(model.parameters(), lr=0.05)
+        saver = plain.Saver(job, forget=("rng",), model=model, optimizer=update)
+        for step in plain.steps(saver, LAST, 3):
+            inputs, targets = plain.batch(step)
+            update.zero_grad()
+            cross_entropy(model(inputs + 0.01 * torch.randn_like(inputs)), targets).backward()
+            update.step()
+
+    finding = violation(judge, train)
+    assert ("data", 4) == (finding.component, finding.step)
+    assert "drawn from it" in finding.cause
+    assert ("rng", "state of torch differs") in finding.rows
+
+
+def test_only_the_named_steps_are_resumed_from(judge: Judge) -> None:
+    """`steps` chooses the checkpoints."""
+    finding = violation(judge, job_that_forgets("optimizer"), steps=[4])
+    assert (5, "step_4.pt") == (finding.step, finding.checkpoint)
+
+
+def test_a_job_that_depends_on_the_process_it_is_built_in(judge: Judge) -> None:
+    """Frozen weights that are random and neither saved nor seeded: another process resumes with others."""
+
+    def train(job: Job) -> None:
+        model = torch.nn.Sequential(torch.nn.Linear(plain.FEATURES, 5), torch.nn.Tanh(), torch.nn.Linear(5, plain.CLASSES))
+        model[0].requires_grad_(requires_grad=False)
+        update = torch.optim.AdamW(model[2].parameters(), lr=0.05)
+        saver = plain.Saver(job, head=model[2], optimizer=update)
+        for step in plain.steps(saver, LAST, 3):
+            inputs, targets = plain.batch(step)
+            update.zero_grad()
+            cross_entropy(model(inputs), targets).backward()
+            update.step()
+
+    finding = violation(judge, train)
+    assert "depends on the unseeded state of the process" in finding.title
+    assert "weights" == finding.component
+    assert "held" == judge(train, Resumable(reseed=False))["resumable"].status
+
+
+def test_noise_is_no_broken_resume(judge: Judge) -> None:
+    """A job that differs from itself, run twice from equal seeds, proves nothing: inconclusive, with the noise."""
+
+    def train(job: Job) -> None:
+        noise = random.SystemRandom()
+        model = plain.network()
+        update = torch.optim.AdamW(model.parameters(), lr=0.05)
+        saver = plain.Saver(job, model=model, optimizer=update)
+        for step in plain.steps(saver, LAST, 3):
+            inputs, targets = plain.batch(step)
+            update.zero_grad()
+            cross_entropy(model(inputs + 0.01 * noise.random()), targets).backward()
+            update.step()
+
+    verdict = judge(train, Resumable())["resumable"]
+    assert "inconclusive" == verdict.status
+    assert "not reproducible" in verdict.sentence
+
+
+def test_a_check_that_can_see_nothing_is_not_believed(judge: Judge) -> None:
+    """A model that does not learn looks resumed whatever is in the checkpoint."""
+
+    def train(job: Job) -> None:
+        torch.manual_seed(3)
+        model = plain.network(dropout=0.0, norm=False)
+        update = torch.optim.SGD(model.parameters(), lr=0.0)
+        saver = plain.Saver(job, model=model)
+        start = int(job.resume_from.rsplit("_", 1)[1].split(".")[0]) if job.resume_from else 0
+        for step in range(start + 1, LAST + 1):
+            inputs, targets = plain.batch(step)
+            update.zero_grad()
+            cross_entropy(model(inputs), targets).backward()
+            update.step()
+            if step % 3 == 0:
+                saver.save(step)
+
+    verdict = judge(train, Resumable())["resumable"]
+    assert ("inconclusive", True) == (verdict.status, "blind" in verdict.sentence), verdict
+
+
+def test_a_job_that_ignores_resume_from_is_told_so(judge: Judge) -> None:
+    """Nothing was resumed, so nothing is said about resuming."""
+
+    def train(job: Job) -> None:
+        model = plain.network()
+        update = torch.optim.SGD(model.parameters(), lr=0.1)
+        for step in range(1, LAST + 1):
+            inputs, targets = plain.batch(step)
+            update.zero_grad()
+            cross_entropy(model(inputs), targets).backward()
+            update.step()
+            if step % 3 == 0:
+                torch.save({"model": model.state_dict(), "optimizer": update.state_dict()}, job.path / f"{step}.pt")
+
+    verdict = judge(train, Resumable())["resumable"]
+    assert ("inconclusive", "the job never read ckpt_job.resume_from") == (verdict.status, verdict.sentence)
+
+
+def test_a_job_that_starts_from_scratch_when_resumed(judge: Judge) -> None:
+    """A body that reads `resume_from` and does not use it trains all steps again."""
+
+    def train(job: Job) -> None:
+        assert job.resume_from is None or job.resume_from.endswith(".pt")
+        model = plain.network()
+        update = torch.optim.AdamW(model.parameters(), lr=0.1)
+        for step in range(1, LAST + 1):
+            inputs, targets = plain.batch(step)
+            update.zero_grad()
+            cross_entropy(model(inputs), targets).backward()
+            update.step()
+            if step % 3 == 0:
+                torch.save({"model": model.state_dict(), "optimizer": update.state_dict()}, job.path / f"{step}.pt")
+
+    finding = violation(judge, train)
+    assert "resuming from step 3 started from scratch: 7 steps were trained, expected 4" == finding.title
+
+
+def test_a_resume_that_raises(judge: Judge) -> None:
+    """An error while loading is shown with its last lines."""
+
+    def train(job: Job) -> None:
+        model = plain.network()
+        update = torch.optim.AdamW(model.parameters(), lr=0.1)
+        saver = plain.Saver(job, model=model, optimizer=update)
+        if job.resume_from is not None:
+            torch.load(job.resume_from, weights_only=False)["modell"]
+        for step in plain.steps(saver, LAST, 3):
+            inputs, targets = plain.batch(step)
+            update.zero_grad()
+            cross_entropy(model(inputs), targets).backward()
+            update.step()
+
+    finding = violation(judge, train)
+    assert "resuming from step 3 raised an error after 0 of 4 steps: KeyError: 'modell'" == finding.title
+    assert any("modell" in text for _, text in finding.rows)
+
+
+def test_a_finished_run_that_trips_over_having_nothing_to_do(judge: Judge) -> None:
+    """What a script does after its last step may need a step: that is told of, and no broken promise."""
+
+    def train(job: Job) -> None:
+        model = plain.network()
+        update = torch.optim.AdamW(model.parameters(), lr=0.1)
+        saver = plain.Saver(job, model=model, optimizer=update)
+        losses = []
+        for step in plain.steps(saver, LAST, 3):
+            inputs, targets = plain.batch(step)
+            update.zero_grad()
+            loss = cross_entropy(model(inputs), targets)
+            losses.append(loss.item())
+            loss.backward()
+            update.step()
+        assert sum(losses) / len(losses) > 0
+
+    verdict = judge(train, Resumable())["resumable"]
+    assert "held" == verdict.status, verdict
+    assert any("ZeroDivisionError" in note for note in verdict.notes)
