@@ -19,6 +19,8 @@ _TIE: Final = "\N{NO-BREAK SPACE}"
 _NARROWEST: Final = 16
 #: A label that is longer than this pushes its own text aside, not that of all other rows.
 _WIDEST_LABEL: Final = 20
+#: Lines of one row; what is longer, such as the names of a hundred files, hides the rest.
+_ROW: Final = 4
 
 
 def wrap(text: str, width: int, *, first: str = "", rest: str = "", at_most: int | None = None) -> list[str]:
@@ -60,10 +62,9 @@ def table(rows: Sequence[Sequence[str]], width: int, indent: str) -> Iterator[st
     beside = min(max(map(columns, labels), default=0), _WIDEST_LABEL)
     for label, row in zip(labels, rows, strict=True):
         text = row[-1] if row else ""
-        if beside == 0:
-            yield from wrap(text, width, first=indent, rest=f"{indent}{_leading_space(text)}  ")
-        else:
-            yield from wrap(text, width, first=f"{indent}{padded(label, beside)}   ", rest=indent + " " * (beside + 3))
+        first = f"{indent}{padded(label, beside)}   " if beside else indent
+        rest = " " * (columns(indent) + beside + 3) if beside else f"{indent}{_leading_space(text)}  "
+        yield from wrap(text, width, first=first, rest=rest, at_most=_ROW)
 
 
 def _leading_space(text: str) -> str:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from pytest_ckpt import __version__
+from pytest_ckpt.errors import HarnessError
 from pytest_ckpt.records.verdict import ItemReport, JobResult
 from pytest_ckpt.report import json_report, junit, terminal
 from pytest_ckpt.settings import settings_key
@@ -68,6 +69,7 @@ class Summary:
         self._items: dict[str, ItemReport] = {}
         self._expected: set[str] = set()
         self._started = time.time()
+        self._unwritten = ""
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Remember which items were selected."""
@@ -80,7 +82,9 @@ class Summary:
         text = getattr(report, _ATTRIBUTE, None)
         if text is not None:
             item = ItemReport.from_json(json.loads(text))
-            self._items[item.nodeid] = item
+            known = self._items.get(item.nodeid)
+            if known is None or known.outcome != "failed":  # an error in the teardown does not mend a broken contract
+                self._items[item.nodeid] = item
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Show the section, in the controlling process only."""
@@ -96,7 +100,9 @@ class Summary:
                 terminalreporter.write_line(line, **markup)
         for line in self._missing_lines():
             terminalreporter.write_line(line, yellow=True)
-        if (path := self._config.stash[settings_key].report) is not None:
+        if self._unwritten:
+            terminalreporter.write_line(self._unwritten, red=True)
+        elif (path := self._config.stash[settings_key].report) is not None:
             terminalreporter.write_line(f"ckpt report: {path}")
 
     def pytest_sessionfinish(self) -> None:
@@ -111,7 +117,10 @@ class Summary:
             seconds=time.time() - self._started,
             missing=self._missing(),
         )
-        json_report.write(path, document)
+        try:
+            json_report.write(path, document)
+        except HarnessError as error:  # raised here, it would end pytest before anything is shown
+            self._unwritten = str(error)
 
     def _in_order(self) -> Sequence[ItemReport]:
         return list(self._items.values())

@@ -73,6 +73,21 @@ def test_a_traceback_keeps_its_indentation() -> None:
     ) == list(table(rows, 80, "    "))
 
 
+def test_a_row_is_cut_after_four_lines() -> None:
+    """The names of all checkpoints of a long run do not push the cause out of sight."""
+    rows = [("on disk", ", ".join(f"checkpoint-{step}" for step in range(100))), ("saved", "100")]
+
+    assert snapshot(
+        [
+            "on disk   checkpoint-0, checkpoint-1, checkpoint-2,",
+            "          checkpoint-3, checkpoint-4, checkpoint-5,",
+            "          checkpoint-6, checkpoint-7, checkpoint-8,",
+            "          checkpoint-9, checkpoint-10, checkpoint-11, ...",
+            "saved     100",
+        ]
+    ) == list(table(rows, 60, ""))
+
+
 def test_a_table_without_rows_has_no_lines() -> None:
     """Most findings that could not be decided have none."""
     assert [] == list(table([], 80, ""))
