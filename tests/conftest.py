@@ -41,9 +41,8 @@ class Judge:
         self, train: Callable[[Job], object], *contracts: Contract, timeout: float = 120.0, start_method: str = "auto"
     ) -> dict[str, Verdict]:
         """Return the verdict of each contract, by its name."""
+        directory = self.next_directory
         self._jobs += 1
-        directory = self._folder / f"job{self._jobs}"
-        directory.mkdir()
         job = Job(directory, frameworks=frameworks.builtin())
         self.lab = Lab(
             job=job,
@@ -57,6 +56,13 @@ class Judge:
         if not baseline.outcome.ok:
             pytest.fail(f"the job failed: {baseline.outcome.message}\n{baseline.outcome.traceback}")
         return {verdict.contract: verdict for verdict in self.lab.judge(contracts)}
+
+    @property
+    def next_directory(self) -> Path:
+        """The directory that the next job will be given; what is laid there before, the job starts from."""
+        directory = self._folder / f"job{self._jobs + 1}"
+        directory.mkdir(exist_ok=True)
+        return directory
 
     @property
     def baseline(self) -> RunRecord:

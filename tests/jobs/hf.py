@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
-import transformers
+import transformers.trainer
 from torch.utils.data import Dataset, IterableDataset
-from transformers import PretrainedConfig, PreTrainedModel, Trainer, TrainingArguments
+from transformers import PretrainedConfig, PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from pytest_ckpt import Job
 
@@ -143,3 +143,38 @@ def trainer(
 def run(job: Job, **given: Any) -> None:
     """Build a Trainer and train it, resumed where the job is."""
     trainer(job, **given).train(resume_from_checkpoint=job.resume_from)
+
+
+class SaveLast(TrainerCallback):  # type: ignore[misc,unused-ignore]
+    """Saves the last step where the strategy is to save by steps, as transformers does from 4.42 on (bug HF-01)."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Ask for a save when the planned last step is done."""
+        if args.save_strategy == "steps" and state.global_step >= state.max_steps:
+            control.should_save = True
+
+
+def repairs() -> list[TrainerCallback]:
+    """Mend what this release is known to break, for jobs that have to be correct; return callbacks for their Trainer.
+
+    To be called in the job: it changes the process.
+    """
+    if VERSION < (5, 0):
+        transformers.trainer.skip_first_batches = _keeping_the_epoch(transformers.trainer.skip_first_batches)
+    return [SaveLast()] if VERSION < (4, 42) else []
+
+
+def _keeping_the_epoch(skip_first_batches: Callable[[Any, int], Any]) -> Callable[[Any, int], Any]:
+    """Return the function, with the rest of an epoch in the order of that epoch and not of the first one (bug HF-04)."""
+
+    def skip(loader: Any, batches: int) -> Any:
+        rest = skip_first_batches(loader, batches)
+        rest.iteration = loader.iteration
+        return rest
+
+    return skip
+
+
+def run_repaired(job: Job, *, callbacks: list[Any] | None = None, **given: Any) -> None:
+    """Train as `run` does, with the bugs of this release mended."""
+    run(job, callbacks=[*(callbacks or []), *repairs()], **given)

@@ -10,14 +10,14 @@ import transformers
 from transformers import Trainer
 
 from jobs import hf
-from pytest_ckpt import tiny
+from pytest_ckpt import Job, tiny
 from pytest_ckpt.contracts import builtin
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from conftest import Judge
-    from pytest_ckpt import Job, Verdict
+    from pytest_ckpt import Verdict
 
 
 def default_set(judge: Judge, train: Callable[[Job], object]) -> dict[str, Verdict]:
@@ -63,13 +63,13 @@ def test_settings(judge: Judge, settings: str) -> None:
     given = SETTINGS[settings]
     if "save_safetensors" in given and hf.VERSION >= (5, 0):
         pytest.skip("transformers 5 always writes safetensors")
-    assert_all_hold(judge, lambda job: hf.run(job, **given))
+    assert_all_hold(judge, lambda job: hf.run_repaired(job, **given))
 
 
 def test_epochs(judge: Judge) -> None:
     """Saving by epochs, the last one unfinished."""
     assert_all_hold(
-        judge, lambda job: hf.run(job, max_steps=12, save_strategy="epoch"), not_applicable=("count",)
+        judge, lambda job: hf.run_repaired(job, max_steps=12, save_strategy="epoch"), not_applicable=("count",)
     )
     assert (5, 10, 12) == judge.baseline.saved_steps
 
@@ -80,7 +80,7 @@ def test_best(judge: Judge) -> None:
     script = {2: 0.5, 4: 0.7, 6: 0.3, 8: 0.2}
 
     def train(job: Job) -> None:
-        hf.run(
+        hf.run_repaired(
             job,
             script=script,
             max_steps=8,
@@ -108,6 +108,7 @@ def test_the_best_model_is_loaded_at_the_end(judge: Judge, limit: int | None) ->
             save_steps=2,
             save_total_limit=limit,
             load_best_model_at_end=True,
+            callbacks=hf.repairs(),
         )
         trainer.train(resume_from_checkpoint=job.resume_from)
         trainer.save_model(f"{job.dir}/best")
@@ -119,7 +120,7 @@ def test_an_export_beside_the_checkpoints(judge: Judge) -> None:
     """save_model() after training writes the weights once more, at the root."""
 
     def train(job: Job) -> None:
-        trainer = hf.trainer(job, max_steps=10, save_steps=4)
+        trainer = hf.trainer(job, max_steps=10, save_steps=4, callbacks=hf.repairs())
         trainer.train(resume_from_checkpoint=job.resume_from)
         trainer.save_model()
 
@@ -132,7 +133,8 @@ def test_language_models(judge: Judge, arch: str) -> None:
     model, text = tiny.causal_lm(arch=arch), tiny.text()
 
     def train(job: Job) -> None:
-        trainer = Trainer(model, hf.arguments(job, max_steps=10, save_steps=4), train_dataset=text)
+        given = hf.arguments(job, max_steps=10, save_steps=4)
+        trainer = Trainer(model, given, train_dataset=text, callbacks=hf.repairs())
         trainer.train(resume_from_checkpoint=job.resume_from)
 
     assert_all_hold(judge, train)
@@ -160,7 +162,7 @@ def test_training_of_language_models(judge: Judge, settings: str) -> None:
 
     def train(job: Job) -> None:
         given = hf.arguments(job, max_steps=7, save_steps=3, **LANGUAGE[settings])
-        Trainer(model, given, train_dataset=text).train(resume_from_checkpoint=job.resume_from)
+        Trainer(model, given, train_dataset=text, callbacks=hf.repairs()).train(resume_from_checkpoint=job.resume_from)
 
     assert_all_hold(judge, train)
 
@@ -174,7 +176,7 @@ def test_lora(judge: Judge) -> None:
         config = peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"], lora_dropout=0.1)
         model = peft.get_peft_model(tiny.causal_lm(), config)
         given = hf.arguments(job, max_steps=7, save_steps=3)
-        Trainer(model, given, train_dataset=text).train(resume_from_checkpoint=job.resume_from)
+        Trainer(model, given, train_dataset=text, callbacks=hf.repairs()).train(resume_from_checkpoint=job.resume_from)
 
     assert_all_hold(judge, train)
 
@@ -183,14 +185,14 @@ def test_data_made_by_the_global_generator_in_a_fixture(judge: Judge) -> None:
     """A data set that was built before the job's processes start is the same in all of them."""
     inputs = torch.randn(hf.SAMPLES, 4)
     data = [{"x": row, "labels": row.sum()} for row in inputs]
-    assert_all_hold(judge, lambda job: hf.run(job, data=data, max_steps=8, save_steps=3))
+    assert_all_hold(judge, lambda job: hf.run_repaired(job, data=data, max_steps=8, save_steps=3))
 
 
 def test_a_trainer_is_driven_by_the_job(judge: Judge) -> None:
     """`job.train` resumes a trainer and cuts its schedule."""
 
     def train(job: Job) -> None:
-        job.train(hf.trainer(job, num_train_epochs=50, save_steps=3), max_steps=7)
+        job.train(hf.trainer(job, num_train_epochs=50, save_steps=3, callbacks=hf.repairs()), max_steps=7)
 
     assert_all_hold(judge, train)
     assert 7 == judge.baseline.last_step
@@ -198,20 +200,21 @@ def test_a_trainer_is_driven_by_the_job(judge: Judge) -> None:
 
 def test_a_trainer_built_by_a_fixture(judge: Judge) -> None:
     """A Trainer that was built once, outside of the job, serves every process."""
-    from pathlib import Path
+    trainer = hf.trainer(Job(judge.next_directory), max_steps=7, save_steps=3)
 
-    from pytest_ckpt import Job
+    def train(job: Job) -> None:
+        for callback in hf.repairs():
+            trainer.add_callback(callback)
+        trainer.train(resume_from_checkpoint=job.resume_from)
 
-    judge._folder.joinpath("job").mkdir()  # noqa: SLF001 - the directory that the job will be given
-    trainer = hf.trainer(Job(Path(judge._folder / "job")), max_steps=7, save_steps=3)  # noqa: SLF001
-    assert_all_hold(judge, lambda job: trainer.train(resume_from_checkpoint=job.resume_from))
+    assert_all_hold(judge, train)
 
 
 def test_early_stopping_at_a_save(judge: Judge) -> None:
     """A run that stops early at a step which is saved anyway loses nothing."""
 
     def train(job: Job) -> None:
-        hf.run(
+        hf.run_repaired(
             job,
             script={2: 0.1, 4: 0.5, 6: 0.7},
             max_steps=20,
