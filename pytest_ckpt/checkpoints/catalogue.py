@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -61,7 +61,8 @@ def catalogue(
     if pattern is not None:
         units += _declared(looks, pattern, units)
     else:
-        units += units_of(looks, lambda entry: _part(read(entry), table), units)
+        announced = {save.path for save in saves if save.by != "open"}
+        units += units_of(looks, lambda entry: _part_of(entry, read, table, announced), units)
     versions = sorted((v for unit in units for v in _versions(unit, looks, saves)), key=lambda v: (v.look, v.unit.path))
     found = (_describe(version, looks, saves, read, table) for version in versions)
     return tuple(checkpoint for checkpoint in found if _counts(checkpoint, pattern))
@@ -73,10 +74,16 @@ def _declared(looks: Sequence[Look], pattern: str, known: Sequence[Unit]) -> lis
     return [number_in(path) for path in paths if fnmatch.fnmatchcase(path, pattern) and path not in taken]
 
 
-def _part(content: FileContent | ReadError, table: StateTable) -> Part | None:
+def _part_of(entry: Entry, read: Reader, table: StateTable, announced: Set[str]) -> Part | None:
+    """Say what part of the training state a file holds; one that is damaged counts if tensors were to be saved in it."""
+    content = read(entry)
+    if isinstance(content, FileContent):
+        return _part(content, table)
+    return "weights" if isinstance(content, DamagedFile) and entry.path in announced else None
+
+
+def _part(content: FileContent, table: StateTable) -> Part | None:
     """Say what part of the training state a file holds: the model, something else of it, or nothing."""
-    if isinstance(content, ReadError):
-        return None
     hits = {hit.kind for entry in content.tensors if table.knows(entry) for hit in table.hits[entry.digest]}
     named = sum(table.names(entry) for entry in content.tensors)
     if hits & {"weights", "ema"} or (table.trained and named >= len(table.trained)):
@@ -129,6 +136,12 @@ def _in_main_thread(version: _Version, saves: Sequence[SaveEvent]) -> bool | Non
     return threads[-1] if threads else None
 
 
+def _begun_after(version: _Version, saves: Sequence[SaveEvent]) -> int | None:
+    """Return how many steps were done when its tensors were last seen to begin being saved."""
+    mine = [save for save in saves if save.by != "open" and _is_part(version.unit, save.path)]
+    return max((save.step for save in mine if save.step <= version.saved_after), default=None)
+
+
 def _describe(
     version: _Version, looks: Sequence[Look], saves: Sequence[SaveEvent], read: Reader, table: StateTable
 ) -> Checkpoint:
@@ -146,13 +159,14 @@ def _describe(
         gone_after=version.gone_after,
         foreign=version.foreign,
         in_main_thread=_in_main_thread(version, saves) is True,
+        begun_after=_begun_after(version, saves),
         content=content,
         problem=problem,
         size=sum(entry.size for entry in version.entries),
         files=tuple(entry.path for entry in version.entries),
         others=version.unit.others,
     )
-    return replace(checkpoint, kind=_kind(contents, checkpoint))
+    return replace(checkpoint, kind=_kind(contents.values(), table))
 
 
 def _read_all(entries: Iterable[Entry], read: Reader) -> tuple[dict[str, FileContent], str]:
@@ -167,12 +181,14 @@ def _read_all(entries: Iterable[Entry], read: Reader) -> tuple[dict[str, FileCon
     return contents, problem
 
 
-def _kind(contents: dict[str, FileContent], checkpoint: Checkpoint) -> Literal["full", "weights", "unknown"]:
-    if any(content.has_optimizer for content in contents.values()):
+def _kind(contents: Iterable[FileContent], table: StateTable) -> Literal["full", "weights", "unknown"]:
+    contents = list(contents)
+    if any(content.has_optimizer for content in contents):
         return "full"
-    return "weights" if checkpoint.content is not None and checkpoint.content.matched else "unknown"
+    return "weights" if any(_part(content, table) == "weights" for content in contents) else "unknown"
 
 
 def _counts(checkpoint: Checkpoint, pattern: str | None) -> bool:
     """Leave out what only looks like a checkpoint: a unit found by its content that holds nothing of the model."""
-    return checkpoint.claim_is_step or pattern is not None or checkpoint.kind != "unknown" or checkpoint.foreign
+    sure = checkpoint.claim_is_step or pattern is not None or checkpoint.foreign
+    return sure or checkpoint.kind != "unknown" or bool(checkpoint.problem)

@@ -218,7 +218,7 @@ def _missing(files: Mapping[str, FileContent], table: StateTable, best: _Group) 
     if not best.steps or best.transform == "EMA":
         return ()
     absent = _identifiable(table) - set(best.steps)
-    entries = [entry for content in files.values() for entry in content.tensors]
+    entries = [entry for content in files.values() for entry in content.tensors if not table.knows(entry)]
     return tuple(sorted(key for key in absent if not _is_named(key, entries, table)))
 
 

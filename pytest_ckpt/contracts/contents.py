@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from pytest_ckpt.contracts.base import Contract, Evidence, promised
 from pytest_ckpt.contracts.saving import no_steps, steps_text
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from pytest_ckpt.records.checkpoint import Checkpoint, Content
     from pytest_ckpt.records.experiment import Experiment
     from pytest_ckpt.records.run import RunRecord
+
+_AFTER: Final = "it was written after training had gone on: an asynchronous save without a copy of the state."
 
 
 @dataclass(frozen=True)
@@ -76,13 +78,26 @@ def _wrong(checkpoint: Checkpoint, run: RunRecord) -> Finding | None:
         title = f"{checkpoint.path} lacks {len(content.missing)} of {content.expected} trained parameters: {names}"
         return _finding(checkpoint, step, title, fix="save the whole state dict of everything the optimizer updates.")
     if step in content.steps or not _promises_step(checkpoint, run):
-        return None
+        return _too_late(checkpoint, content)
     return _finding(
         checkpoint,
         step,
         f"{checkpoint.path} was saved for step {step} and holds the state of {steps_text(content.steps)}",
         cause=_why_other(step, content, checkpoint),
         fix="take the state dict at the moment of the save, after the optimizer's step, from the model that is trained.",
+    )
+
+
+def _too_late(checkpoint: Checkpoint, content: Content) -> Finding | None:
+    """Describe a save that holds a later step than the one it began after: training went on underneath it."""
+    if checkpoint.begun_after is None or min(content.steps) <= checkpoint.begun_after:
+        return None
+    return _finding(
+        checkpoint,
+        checkpoint.begun_after,
+        f"{checkpoint.path} was begun after step {checkpoint.begun_after} and holds the state of {steps_text(content.steps)}",
+        cause=_AFTER,
+        fix="copy the state before an asynchronous save, or wait for the save before the next update.",
     )
 
 
@@ -108,7 +123,7 @@ def _mixture(checkpoint: Checkpoint, content: Content, step: int) -> Finding:
 def _why_other(step: int, content: Content, checkpoint: Checkpoint) -> str:
     held_step = max(content.steps)
     if held_step > step:
-        return "it was written after training had gone on: an asynchronous save without a copy of the state."
+        return _AFTER
     if held_step == step - 1:
         return "it was taken before the update of that step was applied."
     where = f"written after step {checkpoint.saved_after}" if checkpoint.saved_after != step else "written"

@@ -44,6 +44,7 @@ class Checkpoint(Record):
         version: 1 for the first content seen under this path, 2 after it was overwritten, and so on.
         claimed: the job's own number of the step, taken from the name where the framework's layout defines it.
         saved_after: how many steps this process had done when the content appeared.
+        begun_after: how many steps this process had done when the save was seen to begin; None if it was not seen.
         look: index of the look at which it was first seen.
         settled: index of the look whose copy is complete; None if it never came to rest.
         kind: `full` can continue training, `weights` holds the model only, `unknown` could not be read.
@@ -63,6 +64,7 @@ class Checkpoint(Record):
     version: int = 1
     claimed: int | None = None
     saved_after: int = 0
+    begun_after: int | None = None
     look: int = 0
     settled: int | None = None
     kind: Literal["full", "weights", "unknown"] = "unknown"
