@@ -38,17 +38,20 @@ def section(items: Sequence[ItemReport], width: int) -> Iterable[Line]:
     for line, markup in _lines(rows, width):
         yield cut_middle(line, width), markup
     markup = _markup(rows) if rows else {"yellow": True}
-    for line in wrap(quiet(items), width, rest=_INDENT):
+    for line in wrap(_total(rows), width, rest=_INDENT):
         yield line, {**markup, "bold": True}
 
 
 def quiet(items: Sequence[ItemReport]) -> str:
     """Return one line on all items."""
-    rows = by_test(items)
+    return f"checkpoint contracts: {_total(by_test(items))}"
+
+
+def _total(rows: Sequence[Row]) -> str:
     if not rows:
-        return "checkpoint contracts: no verdict"
+        return "no verdict"
     seconds = sum(row.job.seconds for row in rows if row.job is not None)
-    return f"checkpoint contracts: {_counts(rows)} in {_number(len(rows), 'test')}, {seconds:.1f}s"
+    return f"{_counts(rows)} in {_number(len(rows), 'test')}, {seconds:.1f}s"
 
 
 def _lines(rows: Sequence[Row], width: int) -> Iterator[Line]:

@@ -162,6 +162,11 @@ def test_a_job_without_steps() -> None:
     assert "  saves    no step was trained" in message(UNDECIDED, timeline=Timeline(steps=0)).splitlines()
 
 
+def test_a_job_without_a_timeline() -> None:
+    """Where no steps are known, none are drawn."""
+    assert not any(line.startswith("  saves") for line in message(UNDECIDED, timeline=None).splitlines())
+
+
 def test_titles_in_any_language() -> None:
     """What a job says is passed on as it is."""
     verdict = violated("count", Finding(title="größer: 模型检查点 не найден", fix="écrire à nouveau."))
