@@ -135,8 +135,8 @@ def trainer(
         data_collator=collate,
         callbacks=callbacks,
     )
-    if script is not None:
-        made.script = script
+    if isinstance(made, ScriptedTrainer):
+        made.script = script or {}
     return made
 
 
@@ -160,12 +160,13 @@ def repairs() -> list[TrainerCallback]:
     To be called in the job: it changes the process.
     """
     if VERSION < (5, 0):
-        transformers.trainer.skip_first_batches = _keeping_the_epoch(transformers.trainer.skip_first_batches)
+        module: Any = transformers.trainer
+        module.skip_first_batches = _keeping_the_epoch(module.skip_first_batches)
     return [SaveLast()] if VERSION < (4, 42) else []
 
 
 def _keeping_the_epoch(skip_first_batches: Callable[[Any, int], Any]) -> Callable[[Any, int], Any]:
-    """Return the function, with the rest of an epoch in the order of that epoch and not of the first one (bug HF-04)."""
+    """Have the rest of an epoch come in the order of that epoch, and not of the first one (bug HF-04)."""
 
     def skip(loader: Any, batches: int) -> Any:
         rest = skip_first_batches(loader, batches)

@@ -1,4 +1,4 @@
-"""No false alarm: correct jobs of transformers' Trainer keep every contract, resumed in processes seeded unlike the first."""
+"""No false alarm: correct jobs of transformers' Trainer keep every contract, resumed in processes seeded otherwise."""
 
 from __future__ import annotations
 
