@@ -171,7 +171,7 @@ class Lab:
             return False
         import torch  # it is imported already
 
-        return not bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
+        return not bool(torch.cuda.is_initialized())
 
     # -- what it left ------------------------------------------------------------------------------------------------
 

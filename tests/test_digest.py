@@ -126,7 +126,7 @@ def test_digest_leaves_no_trace_in_the_job() -> None:
             seen.append(str(func))
             return func(*args, **(kwargs or {}))
 
-    class Dispatches(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    class Dispatches(TorchDispatchMode):
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
             seen.append(str(func))
             return func(*args, **(kwargs or {}))

@@ -63,7 +63,8 @@ _CAUSES: Final = {
     ),
     "counter": ("the step counter is not restored.", "save the step and continue counting from it."),
     "rng": (
-        "the state of the random generators is not restored: dropout, augmentation or noise draw other numbers.",
+        "the random generators are in another state: not restored, or drawn from after that (a DataLoader draws a seed each "
+        "time it is iterated). So dropout, augmentation or noise draw other numbers.",
         "save the states of all random generators in use and restore them right before training goes on.",
     ),
     "gradients": (
@@ -123,11 +124,12 @@ def failure(run: RunRecord, checkpoint: Checkpoint, evidence: Evidence) -> Findi
     if outcome.ok or due == 0 or (outcome.status == "raised" and _is_late_assertion(run, due)):
         return None  # with no step due, all that is known is that the job's end needs one
     last_lines = tuple(("", line) for line in outcome.traceback.rstrip().splitlines()[-8:])
+    cause, fix = _why_failed(outcome.message)
     return Finding(
         title=f"resuming from step {start} {_how(run)} after {len(run.steps)} of {due} steps: {outcome.message}",
         rows=last_lines,
-        cause=_why_failed(outcome.message),
-        fix="resume from this checkpoint by hand: a real run would stop here as well.",
+        cause=cause,
+        fix=fix,
         step=start + len(run.steps),
         component="runs",
         checkpoint=checkpoint.identity,
@@ -199,11 +201,12 @@ def unreadable(reasons: Mapping[str, str]) -> Finding:
 def _wrong_count(run: RunRecord, checkpoint: Checkpoint, evidence: Evidence) -> Finding:
     start, last = evidence.baseline.step_of(checkpoint), evidence.baseline.last_step
     executed = len(run.steps)
+    advice = evidence.advisor.component("steps", checkpoint)
     return Finding(
         title=f"resumed from step {start}, {executed} steps were trained, expected {last - start} "
         f"(the run ended at step {start + executed} instead of {last})",
-        cause="the end of training is not counted from the step that was restored.",
-        fix="restore the step counter, and stop at the same step as the uninterrupted run.",
+        cause=advice.cause or "the end of training is not counted from the step that was restored.",
+        fix=advice.fix or "restore the step counter, and stop at the same step as the uninterrupted run.",
         step=start + executed,
         component="steps",
         checkpoint=checkpoint.identity,
@@ -246,10 +249,18 @@ def _is_late_assertion(run: RunRecord, due: int) -> bool:
     return len(run.steps) >= due and run.outcome.message.startswith("AssertionError")
 
 
-def _why_failed(message: str) -> str:
+def _why_failed(message: str) -> tuple[str, str]:
+    """Return why a resume ended in an error, and what to do about it."""
     if "weights_only" in message or "WeightsUnpickler" in message:
-        return "torch 2.6 and newer load with weights_only=True, which refuses objects that this checkpoint holds."
-    return "the checkpoint can't be loaded by the job that wrote it."
+        return (
+            "torch 2.6 and newer load with weights_only=True, which refuses objects that this checkpoint holds.",
+            "use a release of the framework that knows of it; where the files are your own, weights_only=False or "
+            "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 loads them.",
+        )
+    return (
+        "the checkpoint can't be loaded by the job that wrote it.",
+        "resume from this checkpoint by hand: a real run would stop here as well.",
+    )
 
 
 def _component(found: StepDifference) -> str:

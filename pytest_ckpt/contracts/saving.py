@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pytest_ckpt.contracts.base import Contract, Evidence, promised
 from pytest_ckpt.errors import InvalidArgument
-from pytest_ckpt.records.verdict import Finding, Verdict, held, inconclusive, not_applicable, violated
+from pytest_ckpt.records.verdict import Advice, Finding, Verdict, held, inconclusive, not_applicable, violated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -45,8 +45,7 @@ class FinalStep:
         unclear = [c for c in run.kept if not c.foreign and self._may_hold_last(c, run)]
         if unclear:
             return inconclusive(self.name, _unclear(unclear[-1], run))
-        advice = evidence.advisor.missing_final()
-        return violated(self.name, _missing_final(run, advice.cause, advice.fix))
+        return violated(self.name, _missing_final(run, evidence.advisor.missing_final()))
 
     def _holds_last(self, checkpoint: Checkpoint, run: RunRecord) -> bool:
         if checkpoint.foreign or checkpoint.content is None or run.last_step not in checkpoint.content.steps:
@@ -126,29 +125,34 @@ def _why_fewer(expected: int, run: RunRecord) -> str:
     return f"{made} were saved and some deleted again: the limit on kept checkpoints is lower than expected."
 
 
-def _missing_final(run: RunRecord, cause: str, fix: str) -> Finding:
+def _missing_final(run: RunRecord, advice: Advice) -> Finding:
     """Describe why no checkpoint that remains holds the last step."""
     last = run.last_step
     kept = [checkpoint for checkpoint in run.kept if not checkpoint.foreign]
-    newest = max((run.step_of(checkpoint) for checkpoint in kept), default=0)
-    title, own_cause = _what_is_missing(run, kept, newest)
+    of_last = [checkpoint for checkpoint in run.written if run.step_of(checkpoint) == last]
+    claiming = [checkpoint for checkpoint in of_last if checkpoint.kept]
+    if claiming:
+        title, cause = _claims_last(claiming[-1], last)
+    else:
+        title, cause = _what_is_missing(run, kept, of_last)
+    if claiming or (cause and not of_last):
+        advice = Advice()  # what the files themselves tell comes before any setting
+    concerned = (claiming or of_last)[-1:]
     return Finding(
         title=title,
         rows=_rows(run, kept),
-        cause=own_cause or cause,
-        fix=fix if not own_cause and fix else "save once more when training has ended, after the last step.",
+        cause=advice.cause or cause,
+        fix=advice.fix or "save once more when training has ended, after the last step.",
         step=last,
         component="final step",
+        checkpoint=concerned[0].identity if concerned else "",
     )
 
 
-def _what_is_missing(run: RunRecord, kept: list[Checkpoint], newest: int) -> tuple[str, str]:
-    """Return the sentence and, where the files alone tell it, the cause."""
+def _what_is_missing(run: RunRecord, kept: list[Checkpoint], gone: list[Checkpoint]) -> tuple[str, str]:
+    """Return the sentence and, where the files alone tell it, the cause; `gone` held the last step."""
     last = run.last_step
-    claiming = [checkpoint for checkpoint in kept if run.step_of(checkpoint) == last]
-    if claiming:
-        return _claims_last(claiming[-1], last)
-    gone = [checkpoint for checkpoint in run.written if not checkpoint.kept and run.step_of(checkpoint) == last]
+    newest = max((run.step_of(checkpoint) for checkpoint in kept), default=0)
     begun = {save.path.split("/", 1)[0] for save in run.saves if save.step == last and not save.path.startswith("/")}
     lost = f"step {newest + 1} is" if newest + 1 == last else f"steps {newest + 1} to {last} are"
     if gone:
@@ -158,7 +162,7 @@ def _what_is_missing(run: RunRecord, kept: list[Checkpoint], newest: int) -> tup
             "the limit on kept checkpoints removed the newest one.",
         )
     if not run.written:
-        wrote = f" (a save to {sorted(begun)[0]} began and left nothing)" if begun else ""
+        wrote = f" (a save to {min(begun)} began and left nothing)" if begun else ""
         return f"training ended at step {last} and no checkpoint was saved{wrote}", _elsewhere(run)
     if not kept:
         return f"training ended at step {last} and none of its checkpoints is left on disk", ""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import math
 import re
+import sys
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
+from pytest_ckpt.frameworks import hf_advice
 from pytest_ckpt.frameworks.protocol import Found
 from pytest_ckpt.records.run import FrameworkFacts
-from pytest_ckpt.records.verdict import Advice
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pytest_ckpt.records.checkpoint import Checkpoint
     from pytest_ckpt.records.run import RunRecord
     from pytest_ckpt.records.tree import Tree
+    from pytest_ckpt.records.verdict import Advice
 
 _CHECKPOINT: Final = re.compile(r"^checkpoint-(\d+)$")
 _SETTINGS: Final = (
@@ -38,16 +40,9 @@ _SETTINGS: Final = (
     "group_by_length",
     "train_sampling_strategy",
     "ignore_data_skip",
+    "restore_callback_states_from_checkpoint",
     "lr_scheduler_type",
 )
-#: Which file of a checkpoint restores a component, and what the Trainer does without it.
-_FILES: Final = {
-    "optimizer": "optimizer.pt",
-    "lr": "scheduler.pt",
-    "scheduler": "scheduler.pt",
-    "rng": "rng_state.pth",
-    "scaler": "scaler.pt",
-}
 
 
 class HFTrainer:
@@ -74,6 +69,7 @@ class HFTrainer:
                 trainer.remove_callback(callback)
 
         module.Trainer.train = train
+        _look_before_rotation(module, observer)
 
     def drives(self, trainer: object) -> bool:
         """Say whether it is a Trainer or of a class derived from it."""
@@ -99,7 +95,7 @@ class HFTrainer:
     def expected_count(self, facts: FrameworkFacts, run: RunRecord) -> int | None:
         """Return how many checkpoints the settings promise to keep, for plain strategies without a best model."""
         settings = facts.settings
-        if _is_set(settings, "metric_for_best_model") or _is_set(settings, "load_best_model_at_end"):
+        if hf_advice.is_set(settings, "metric_for_best_model") or hf_advice.is_set(settings, "load_best_model_at_end"):
             return None
         promised = _promised_steps(facts, run)
         if promised is None:
@@ -108,48 +104,30 @@ class HFTrainer:
         return len(promised) if limit in {"None", "0"} else min(int(limit), len(promised))
 
     def advise(self, component: str, checkpoint: Checkpoint, facts: FrameworkFacts) -> Advice:
-        """Name the file that would have restored the component."""
-        names = {PurePosixPath(path).name for path in checkpoint.files}
-        if component in {"optimizer", "lr", "scheduler"} and _is_set(facts.settings, "save_only_model"):
-            return Advice(
-                cause=f"{checkpoint.path} was saved with save_only_model=True; transformers resumes without optimizer and "
-                "scheduler and says nothing.",
-                fix="save the optimizer (save_only_model=False), or do not promise to resume from this checkpoint.",
-            )
-        file = _FILES.get(component)
-        if file is not None and file not in names and not _has_variant(file, names):
-            return Advice(
-                cause=f"{checkpoint.path} has no {file}; transformers resumes without it and says nothing.",
-                fix=f"find out what removes or skips {file}, and save the whole checkpoint.",
-            )
-        if component == "data":
-            return _advise_data(facts)
-        return Advice()
+        """Name the file, the setting or the release that keeps the component from being restored."""
+        return hf_advice.component(component, checkpoint, facts)
 
     def advise_missing_final(self, facts: FrameworkFacts, run: RunRecord) -> Advice:
-        """Explain by the save strategy why the last step is not saved."""
-        settings = facts.settings
-        strategy = settings.get("save_strategy", "")
-        planned = facts.planned_steps or 0
-        if "steps" in strategy and planned > run.last_step:
-            return Advice(
-                cause=f"training stopped at step {run.last_step} of {planned}; save_strategy='steps' saves every "
-                f"{settings.get('save_steps')} steps and at the planned end only.",
-                fix="set control.should_save in a callback's on_train_end or call trainer.save_state() and save the "
-                "checkpoint when stopping early; or align the evaluation at which it stops with save_steps.",
-            )
-        if "steps" in strategy:
-            return Advice(
-                cause=f"save_steps={settings.get('save_steps')} does not divide the {run.last_step} steps, and transformers "
-                f"{facts.version} did not save at the end.",
-                fix="choose save_steps that divides the number of steps, or use transformers 4.42 or newer.",
-            )
-        if "best" in strategy:
-            return Advice(
-                cause="save_strategy='best' saves only when the metric improves; the last step did not improve it.",
-                fix="add save_strategy='steps' or save the last state with trainer.save_model() after train().",
-            )
-        return Advice()
+        """Explain by the settings in force why the last step is not saved, or not there any more."""
+        return hf_advice.missing_final(facts, run)
+
+
+def _look_before_rotation(module: ModuleType, observer: Observer) -> None:
+    """Have the directory looked at before a limit deletes from it: what goes may be what was written just now."""
+    owner = module.Trainer if hasattr(module.Trainer, "_rotate_checkpoints") else module
+    name = "rotate_checkpoints" if owner is module else "_rotate_checkpoints"
+    original = getattr(owner, name, None)
+    if original is None:
+        return
+
+    @functools.wraps(original)
+    def rotate(*args: Any, **kwargs: Any) -> Any:
+        settings = getattr(args[0], "args", None) if args else None
+        if kwargs.get("save_total_limit") or getattr(settings, "save_total_limit", None):
+            observer.look("save")
+        return original(*args, **kwargs)
+
+    setattr(owner, name, rotate)
 
 
 def _callback_type(module: ModuleType, observer: Observer) -> Any:
@@ -163,7 +141,7 @@ def _callback_type(module: ModuleType, observer: Observer) -> Any:
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             del control
-            observer.framework(_facts(args, state, observer))
+            observer.framework(_facts(self._trainer, args, state, observer))
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             del args, control
@@ -180,11 +158,15 @@ def _callback_type(module: ModuleType, observer: Observer) -> Any:
     return Teller
 
 
-def _facts(args: Any, state: Any, observer: Observer) -> FrameworkFacts:
+def _facts(trainer: Any, args: Any, state: Any, observer: Observer) -> FrameworkFacts:
     import transformers  # the job has imported it
+    from torch.utils.data import IterableDataset
 
     settings = {name: _text(getattr(args, name)) for name in _SETTINGS if hasattr(args, name)}
     settings["save_steps"] = _text(getattr(state, "save_steps", None) or args.save_steps)
+    settings["callbacks"] = " ".join(type(callback).__name__ for callback in trainer.callback_handler.callbacks)
+    settings["iterable data"] = _text(isinstance(trainer.train_dataset, IterableDataset))
+    settings["accelerate version"] = getattr(sys.modules.get("accelerate"), "__version__", "")
     return FrameworkFacts(
         name=HFTrainer.name,
         version=transformers.__version__,
@@ -196,10 +178,6 @@ def _facts(args: Any, state: Any, observer: Observer) -> FrameworkFacts:
 
 def _text(value: object) -> str:
     return str(getattr(value, "value", value))
-
-
-def _is_set(settings: Any, name: str) -> bool:
-    return settings.get(name, "None") not in {"None", "False", ""}
 
 
 def _promised_steps(facts: FrameworkFacts, run: RunRecord) -> set[int] | None:
@@ -214,28 +192,3 @@ def _promised_steps(facts: FrameworkFacts, run: RunRecord) -> set[int] | None:
         steps = set(range(every, run.last_step + 1, every))
         return steps | {run.last_step} if run.last_step == planned else steps
     return None
-
-
-def _has_variant(file: str, names: set[str]) -> bool:
-    """Say whether the file exists per rank or under a sharding plugin's name."""
-    stem = file.split(".", 1)[0]
-    return any(name.startswith((f"{stem}_", f"{stem}.")) for name in names)
-
-
-def _advise_data(facts: FrameworkFacts) -> Advice:
-    settings = facts.settings
-    if _is_set(settings, "ignore_data_skip"):
-        return Advice(
-            cause="ignore_data_skip=True starts the data from the beginning.", fix="leave ignore_data_skip at False."
-        )
-    if _is_set(settings, "group_by_length") or settings.get("train_sampling_strategy") == "group_by_length":
-        return Advice(
-            cause="the length-grouped sampler draws from the global random generator, which transformers restores only after the "
-            "sampler of the interrupted epoch has drawn.",
-            fix="give the sampler a generator of its own, or resume at epoch boundaries only.",
-        )
-    return Advice(
-        cause="transformers skips batches by iterating over the data set again; a set that is not map-style, or whose order "
-        "comes from the process's random generators, does not come back to the same place.",
-        fix="make the data set's order depend on a stored seed and epoch only.",
-    )

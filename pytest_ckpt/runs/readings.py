@@ -145,7 +145,7 @@ def random_states() -> dict[str, Reading]:
 
         state: Any = np.random.get_state()  # noqa: NPY002 - the global generator is what may be used
         readings["numpy"] = _digest(f"{state[1].tobytes().hex()} {state[2:]}")
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+    if torch.cuda.is_initialized():
         for index, state in enumerate(torch.cuda.get_rng_state_all()):
             readings[f"cuda:{index}"] = read_tensor(state)
     return readings

@@ -41,7 +41,7 @@ def tokenizer(vocab_size: int = VOCABULARY) -> PreTrainedTokenizerFast:
     with quiet():
         from transformers import PreTrainedTokenizerFast
 
-        made: PreTrainedTokenizerFast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        made: PreTrainedTokenizerFast = PreTrainedTokenizerFast(
             tokenizer_object=_letters(vocab_size),
             **SPECIAL_TOKENS,
             model_max_length=_LONGEST,
