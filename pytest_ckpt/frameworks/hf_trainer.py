@@ -6,6 +6,7 @@ import functools
 import math
 import re
 import sys
+import weakref
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
@@ -56,10 +57,13 @@ class HFTrainer:
     def attach(self, module: ModuleType, observer: Observer) -> None:
         """Have every Trainer, whenever it was built, tell of its steps and saves while it trains."""
         original = module.Trainer.train
+        built_here = _built_from_now_on(module)
         callback_type = _callback_type(module, observer)
 
         @functools.wraps(original)
         def train(trainer: Any, *args: Any, **kwargs: Any) -> Any:
+            if trainer not in built_here:
+                module.set_seed(trainer.args.seed)  # as its constructor did in the process it was built in
             observer.expect_told()
             callback = callback_type(trainer)
             trainer.add_callback(callback)
@@ -110,6 +114,20 @@ class HFTrainer:
     def advise_missing_final(self, facts: FrameworkFacts, run: RunRecord) -> Advice:
         """Explain by the settings in force why the last step is not saved, or not there any more."""
         return hf_advice.missing_final(facts, run)
+
+
+def _built_from_now_on(module: ModuleType) -> weakref.WeakSet[Any]:
+    """Return a set that each Trainer joins as it is built; one that a fixture built earlier is not in it."""
+    built: weakref.WeakSet[Any] = weakref.WeakSet()
+    original = module.Trainer.__init__
+
+    @functools.wraps(original)
+    def init(trainer: Any, *args: Any, **kwargs: Any) -> None:
+        built.add(trainer)
+        original(trainer, *args, **kwargs)
+
+    module.Trainer.__init__ = init
+    return built
 
 
 def _look_before_rotation(module: ModuleType, observer: Observer) -> None:

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from pytest_ckpt import Verdict
 
 
+#: What a release warns of is no business of a job that runs on several.
+pytestmark = pytest.mark.filterwarnings("default")
+
+
 def default_set(judge: Judge, train: Callable[[Job], object]) -> dict[str, Verdict]:
     """Judge a job by the default set."""
     return judge(train, *[contract for kind in builtin() if (contract := kind.default()) is not None])
@@ -41,6 +45,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "fraction": {"max_steps": 10, "save_steps": 0.25},
     "several_epochs": {"num_train_epochs": 2.4, "save_steps": 4},
     "accumulation": {"max_steps": 5, "save_steps": 2, "gradient_accumulation_steps": 2},
+    "accumulation_that_divides": {"max_steps": 5, "save_steps": 2, "gradient_accumulation_steps": 5},
     "accumulation_over_epochs": {"num_train_epochs": 3, "save_steps": 2, "gradient_accumulation_steps": 3},
     "last_batch_smaller": {"max_steps": 9, "save_steps": 2, "per_device_train_batch_size": 3},
     "linear_schedule_with_warmup": {"max_steps": 8, "save_steps": 3, "warmup_steps": 4},
@@ -61,6 +66,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
 def test_settings(judge: Judge, settings: str) -> None:
     """Every usual setting that saves by steps holds."""
     given = SETTINGS[settings]
+    if hf.EPOCH % given.get("gradient_accumulation_steps", 1) and hf.VERSION < (4, 47):
+        pytest.skip("gradients of an epoch's last batches are carried into the next epoch, and lost by a resume")
     if "save_safetensors" in given and hf.VERSION >= (5, 0):
         pytest.skip("transformers 5 always writes safetensors")
     assert_all_hold(judge, lambda job: hf.run_repaired(job, **given))
