@@ -100,7 +100,7 @@ def _versions(unit: Unit, looks: Sequence[Look], saves: Sequence[SaveEvent]) -> 
         if not entries:
             if current is not None:
                 current.gone_after, current = look.step, None
-        elif current is None or _is_other(current, entries, looks, saves):
+        elif current is None or _is_other(current, entries, looks[:index], saves):
             if current is not None:
                 current.gone_after = look.step
             current = _Version(unit, index, index, entries, look.step, number=len(versions) + 1, foreign=index == 0)
@@ -111,13 +111,17 @@ def _versions(unit: Unit, looks: Sequence[Look], saves: Sequence[SaveEvent]) -> 
 
 
 def _is_other(current: _Version, entries: Sequence[Entry], looks: Sequence[Look], saves: Sequence[SaveEvent]) -> bool:
-    """Say whether the content was replaced, rather than still being written at the look before."""
+    """Say whether the content was replaced, rather than still being written at the looks before."""
     now = {entry.path: entry.content for entry in entries}
     if all(now.get(path) == content for path, content in current.contents.items()):
         return False
-    look = looks[current.settled]
-    in_writing = any(_is_part(current.unit, path) for path in look.writing)
-    return not in_writing or _in_main_thread(current, saves) is True
+    since = looks[current.settled :]
+    unit = current.unit
+    if any(save.in_main_thread and save.step > since[0].step and _is_part(unit, save.path) for save in saves):
+        return True
+    if any(_is_part(unit, path) for path in since[-1].writing):
+        return False
+    return len(since) > 1 or since[0].at_rest
 
 
 def _is_part(unit: Unit, path: str) -> bool:

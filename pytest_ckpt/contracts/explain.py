@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from pytest_ckpt.contracts.saving import steps_text
-from pytest_ckpt.contracts.trajectory import StepDifference, batches
+from pytest_ckpt.contracts.trajectory import LAST_BITS, StepDifference, batches
 from pytest_ckpt.records.verdict import Finding
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ _CAUSES: Final = {
         "look for state of the update that is not in the optimizer's state dict.",
     ),
 }
+_COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
 _GENERATORS: Final = {"torch": "torch", "cuda": "CUDA", "numpy": "numpy", "python": "Python"}
 
 
@@ -123,15 +125,30 @@ def failure(run: RunRecord, checkpoint: Checkpoint, evidence: Evidence) -> Findi
     due = evidence.baseline.last_step - start
     if outcome.ok or due == 0 or (outcome.status == "raised" and _is_late_assertion(run, due)):
         return None  # with no step due, all that is known is that the job's end needs one
-    last_lines = tuple(("", line) for line in outcome.traceback.rstrip().splitlines()[-8:])
-    cause, fix = _why_failed(outcome.message)
+    last_lines = tuple(("", line) for line in _plain(outcome.traceback).splitlines()[-8:])
+    cause, fix = _why_failed(outcome.message, after_the_last_step=len(run.steps) >= due)
     return Finding(
-        title=f"resuming from step {start} {_how(run)} after {len(run.steps)} of {due} steps: {outcome.message}",
+        title=f"resuming from step {start} {_how(run)} after {len(run.steps)} of {due} steps: {_one_line(outcome.message)}",
         rows=last_lines,
         cause=cause,
         fix=fix,
         step=start + len(run.steps),
         component="runs",
+        checkpoint=checkpoint.identity,
+    )
+
+
+def rounding(found: StepDifference, checkpoint: Checkpoint) -> Finding:
+    """Describe a resumed run that differs in the last bits of what it computes, from the same state and data."""
+    return Finding(
+        title=f"after resuming from {checkpoint.path}, step {found.step} differs from the uninterrupted run in the last bits "
+        f"of its {found.component} only, by less than {LAST_BITS:.0e} of their norms",
+        rows=tuple(_rows(found, None)),
+        cause="all that was restored agrees; another kernel computed with it: one that is chosen or fused after a warm-up "
+        "(torch.jit, autotuning), or one whose order of summation is not fixed.",
+        fix="allow for it by name, ckpt_resumable(tolerance=1e-5), or switch the warm-up off.",
+        step=found.step,
+        component=found.component,
         checkpoint=checkpoint.identity,
     )
 
@@ -249,13 +266,28 @@ def _is_late_assertion(run: RunRecord, due: int) -> bool:
     return len(run.steps) >= due and run.outcome.message.startswith("AssertionError")
 
 
-def _why_failed(message: str) -> tuple[str, str]:
+def _plain(text: str) -> str:
+    """Return the text without the colours that some libraries put into their errors."""
+    return _COLOUR.sub("", text).rstrip()
+
+
+def _one_line(message: str) -> str:
+    """Return the first line of an error's message; torch's go on for many."""
+    return next(iter(_plain(message).splitlines()), "").rstrip()
+
+
+def _why_failed(message: str, *, after_the_last_step: bool) -> tuple[str, str]:
     """Return why a resume ended in an error, and what to do about it."""
     if "weights_only" in message or "WeightsUnpickler" in message:
         return (
             "torch 2.6 and newer load with weights_only=True, which refuses objects that this checkpoint holds.",
             "use a release of the framework that knows of it; where the files are your own, weights_only=False or "
             "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 loads them.",
+        )
+    if after_the_last_step:
+        return (
+            "every step was trained; what follows the last one fails in a resumed run, and not in an uninterrupted one.",
+            "see in the traceback what the end of training looks for beside this checkpoint, such as an older one.",
         )
     return (
         "the checkpoint can't be loaded by the job that wrote it.",

@@ -122,6 +122,9 @@ class Resumable:
             return inconclusive(self.name, noise)
         if findings:
             return violated(self.name, *findings)
+        rounded = [found for checkpoint in chosen if (found := self._rounding(evidence, checkpoint)) is not None]
+        if rounded:
+            return inconclusive(self.name, *rounded)
         blind = self._blind(evidence)
         if blind is not None:
             return inconclusive(self.name, blind)
@@ -153,12 +156,19 @@ class Resumable:
         if failed is not None:
             return failed
         difference = self._difference(evidence, checkpoint, self._seeds)
-        if difference is None:
+        if difference is None or self._rounding(evidence, checkpoint) is not None:
             return None
         again = evidence.of(resume(checkpoint.identity, seeds="baseline"))
         if self.reseed and again is not None and self._agrees(evidence, again, checkpoint):
             return explain.unseeded(difference, checkpoint, evidence)
         return explain.difference(difference, fresh, checkpoint, evidence)
+
+    def _rounding(self, evidence: Evidence, checkpoint: Checkpoint) -> Finding | None:
+        """Return that a resume differs in the last bits of what it computes, if that is all."""
+        found = self._difference(evidence, checkpoint, self._seeds)
+        if isinstance(found, StepDifference) and found.is_rounding:
+            return explain.rounding(found, checkpoint)
+        return None
 
     def _difference(self, evidence: Evidence, checkpoint: Checkpoint, seeds: Seeds) -> StepDifference | str | None:
         """Return how the resume from a checkpoint differs, `count` for the number of its steps only."""
@@ -199,7 +209,7 @@ class Resumable:
             if run.outcome.ok and self._compare(evidence, run, checkpoint) is None:
                 return explain.blind(checkpoint)
         unreadable = unreadable_in(evidence.baseline.steps[-1].state)
-        unreadable = {name: why for name, why in unreadable.items() if name != "data"}
+        unreadable = {name: why for name, why in unreadable.items() if name not in {"data", "gradients"}}
         return explain.unreadable(unreadable) if unreadable and self.level != "runs" else None
 
     def _holds(self, evidence: Evidence, chosen: Sequence[Checkpoint]) -> Verdict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
@@ -32,6 +33,8 @@ _COMPARED_LATER: Final[Mapping[Level, tuple[str, ...]]] = {
     "data": ("data",),
     "exact": _COMPARED["exact"],
 }
+#: Relative to the norm: what another order of summation changes, and hardly anything else.
+LAST_BITS: Final = 1e-5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +60,26 @@ class StepDifference:
         """The component to blame: the first that differs, or the random state where only its effect is seen."""
         first = next(iter(self.keys))
         return "rng" if first in {"gradients", "update"} and self.rng_differs else first
+
+    @property
+    def is_rounding(self) -> bool:
+        """Whether only what was computed differs, and that by less than `LAST_BITS` of its norm."""
+        if self.component not in {"gradients", "update"}:
+            return False
+        expected, found = self.expected.state, self.found.state
+        return all(
+            _relative(expected.get(name, {}).get(key), found.get(name, {}).get(key)) < LAST_BITS
+            for name, keys in self.keys.items()
+            for key in keys
+        )
+
+
+def _relative(expected: Reading | None, found: Reading | None) -> float:
+    """Return the difference of two norms relative to the larger; infinity where there are none to compare."""
+    if expected is None or found is None or expected.norm is None or found.norm is None:
+        return math.inf
+    larger = max(expected.norm, found.norm)
+    return abs(expected.norm - found.norm) / larger if larger else 0.0
 
 
 @dataclass(frozen=True, slots=True)

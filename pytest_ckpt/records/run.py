@@ -52,13 +52,15 @@ class Look(Record):
         step: how many steps were done.
         phase: `start`, `step` (the next step begins), `save` (a framework said a save is finished), `train_end`, `exit`.
         tree: everything there.
-        writing: files that some process held open for writing at that moment.
+        writing: files that the job's process held open for writing at that moment.
+        at_rest: whether a later look found everything unchanged.
     """
 
     step: int
     phase: str
     tree: Tree
     writing: tuple[str, ...] = ()
+    at_rest: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TYPE_CHECKING
 
 from pytest_ckpt.records.run import FrameworkFacts, Look, SaveEvent
@@ -35,7 +35,7 @@ def assemble(events: Iterable[tuple[str, Mapping[str, Any]]]) -> Assembled:
     """Return what the events of one run amount to."""
     events = list(events)
     result = Assembled()
-    steps = _Steps(_owners(events))
+    steps = _Steps(_owners(events), frozenset(data["call"] for event, data in events if event == "trained_on"))
     for event, data in events:
         steps.take(event, data)
         _take(result, event, data)
@@ -55,6 +55,8 @@ def _take(result: Assembled, event: str, data: Mapping[str, Any]) -> None:  # no
             result.states.append(StateRecord.from_json(data))
         case "look":
             result.looks.append(Look.from_json(data))
+        case "at_rest":
+            result.looks[-1] = replace(result.looks[-1], at_rest=True)
         case "save":
             result.saves.append(SaveEvent.from_json(data))
         case "framework":
@@ -74,15 +76,35 @@ def _take(result: Assembled, event: str, data: Mapping[str, Any]) -> None:  # no
             result.end = dict(data)
 
 
-class _Steps:
-    """Collects the readings of each step."""
+@dataclass(frozen=True, slots=True)
+class _Forward:
+    """One outermost forward pass: what entered from outside, and the state in which it began."""
 
-    def __init__(self, owners: frozenset[int] | None) -> None:
+    data: dict[str, Reading]
+    rng: dict[str, Reading]
+    buffers: dict[str, Reading]
+
+
+def _first_of_each(components: Iterable[dict[str, Reading]]) -> dict[str, Reading]:
+    found: dict[str, Reading] = {}
+    for component in components:
+        found = {**component, **found}
+    return found
+
+
+class _Steps:
+    """Collects the readings of each step.
+
+    Args:
+        owners: numbers of the modules that own trained parameters; None if nobody said.
+        trained_on: forward passes that a backward pass came back to; none if that was never seen.
+    """
+
+    def __init__(self, owners: frozenset[int] | None, trained_on: frozenset[int]) -> None:
         self._owners = owners
-        self._data: list[dict[str, Reading]] = []
-        self._data_since_look: int = 0
-        self._rng: dict[str, Reading] = {}
-        self._buffers: dict[str, Reading] = {}
+        self._trained_on = trained_on
+        self._forwards: list[_Forward] = []
+        self._early: int = 0
         self._states: dict[int, _Readings] = {}
         self._ticks: dict[int, dict[str, int]] = {}
         self._claimed: dict[int, int | None] = {}
@@ -91,14 +113,10 @@ class _Steps:
     def take(self, event: str, data: Mapping[str, Any]) -> None:
         """Use the events that belong to a step."""
         match event:
-            case "data" if self._owners is None or data["module"] in self._owners:
-                self._data.append(_component(data["readings"]))
-            case "look":
-                self._data_since_look = len(self._data)
-            case "rng":
-                self._rng = _component(data["readings"])
-            case "buffers":
-                self._buffers = {**_component(data), **self._buffers}
+            case "data" if self._counts(data):
+                self._forwards.append(_Forward(*(_component(data[name]) for name in ("readings", "rng", "buffers"))))
+            case "look":  # a resume from what was saved here starts with the next forward pass
+                self._early = len(self._forwards)
             case "tick":
                 self._tick(data)
             case "ticked":
@@ -109,14 +127,18 @@ class _Steps:
                 self._state(data["step"])
                 self._add_data(data["step"])
 
+    def _counts(self, data: Mapping[str, Any]) -> bool:
+        owned = self._owners is None or data["module"] in self._owners
+        return owned and (not self._trained_on or data["call"] in self._trained_on)
+
     def _tick(self, data: Mapping[str, Any]) -> None:
         step = data["step"]
         ticks = self._ticks.setdefault(step, {})
         ticks[str(data["optimizer"])] = ticks.get(str(data["optimizer"]), 0) + 1
         self._add(step, data["state"], first=True)
-        self._state(step).setdefault("rng", self._rng)
-        self._state(step).setdefault("buffers", self._buffers)
-        self._buffers = {}
+        begun = self._forwards[self._early :] or self._forwards
+        self._state(step).setdefault("rng", begun[0].rng if begun else _component(data["rng"]))
+        self._state(step).setdefault("buffers", _first_of_each(forward.buffers for forward in begun))
 
     def _add(self, step: int, state: Mapping[str, Any], *, first: bool) -> None:
         """Merge readings into a step; before the update the first word counts, after it the last."""
@@ -129,12 +151,12 @@ class _Steps:
     def _add_data(self, step: int) -> None:
         """Give a step what entered the models since the last one."""
         mine = self._state(step).setdefault("data", {})
-        self._skipped.setdefault(step, self._data_since_look)
-        for batch in self._data:
+        self._skipped.setdefault(step, self._early)
+        for forward in self._forwards:
             number = len({key.split(".", 1)[0] for key in mine})
-            mine.update({f"{number}.{path}": reading for path, reading in batch.items()})
-        self._data = []
-        self._data_since_look = 0
+            mine.update({f"{number}.{path}": reading for path, reading in forward.data.items()})
+        self._forwards = []
+        self._early = 0
 
     def _state(self, step: int) -> _Readings:
         return self._states.setdefault(step, {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import random
 import sys
@@ -195,10 +196,13 @@ def _seed(seed: int) -> None:
 
 
 def _finish_threads() -> None:
-    """Wait for threads that still save, as the interpreter does at its end."""
+    """Wait for threads and processes that still save, as the interpreter does at its end."""
     shutdown = getattr(threading, "_shutdown", None)
     if shutdown is not None:
         shutdown()
+    for child in multiprocessing.active_children():
+        if not child.daemon and child._parent_pid == os.getpid():  # type: ignore[attr-defined]  # noqa: SLF001 - not pytest's own
+            child.join()
 
 
 def _save_coverage() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 import threading
-from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 import torch
@@ -13,12 +12,16 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from pytest_ckpt.records.run import SaveEvent
-from pytest_ckpt.records.state import Reading, StateRecord
+from pytest_ckpt.records.state import StateRecord
 from pytest_ckpt.runs import readings
 from pytest_ckpt.runs.clock import StepClock
-from pytest_ckpt.runs.inventory import Inventory, buffers_of
+from pytest_ckpt.runs.forwards import Forwards
+from pytest_ckpt.runs.inventory import Inventory
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pytest_ckpt.records.state import Reading
     from pytest_ckpt.runs.journal import Journal
     from pytest_ckpt.runs.watch import Watcher
 
@@ -51,16 +54,13 @@ class Probe:
         self._stop_after = stop_after
         self._clock = StepClock()
         self._inventory = Inventory()
-        self._stack: list[int] = []
+        self._forwards = Forwards(journal, self._inventory)
         self._thread = threading.get_ident()
-        self._wants_rng = True
         self._searched = 0
         self._known: dict[str, str] = {}
-        self._outputs: list[torch.UntypedStorage] = []
         self._troubles: set[str] = set()
         self._ticks = 0
         self._stamp: tuple[object, ...] = ()
-        self._buffers: dict[int, dict[str, Reading]] = {}
 
     # -- what the process calls --------------------------------------------------------------------------------------
 
@@ -73,8 +73,8 @@ class Probe:
 
     def look(self, phase: str) -> None:
         """Look at the job's directory now."""
-        if self._is_ours() and self._watcher.look(self._clock.step, phase):
-            self._wants_rng = True
+        if self._is_ours():
+            self._watcher.look(self._clock.step, phase)
 
     def expect_told(self) -> None:
         """Note that a framework will tell the end of every step."""
@@ -86,7 +86,6 @@ class Probe:
             return
         step = self._clock.end_step()
         self._journal.write("step_end", {"step": step, "claimed": claimed})
-        self._wants_rng = True
         self._stop_if_enough(step)
 
     @_harmless
@@ -130,22 +129,16 @@ class Probe:
     # -- modules -----------------------------------------------------------------------------------------------------
 
     def _on_forward(self, module: torch.nn.Module, _args: object) -> None:
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or not self._watches_forward():
             return
-        if not self._watches_forward():
-            return
-        if not self._stack:
+        if self._forwards.outside:
             self._begin_forward(module)
-        self._stack.append(id(module))
+        self._forwards.enter(module)
 
     def _on_forwarded(self, module: torch.nn.Module, args: object, kwargs: object, output: object) -> None:
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or not self._watches_forward():
             return
-        if not self._watches_forward() or id(module) not in self._stack:
-            return
-        while self._stack.pop() != id(module):
-            pass
-        if not self._stack:
+        if self._forwards.leave(module):
             self._end_forward(module, args, kwargs, output)
 
     def _watches_forward(self) -> bool:
@@ -162,38 +155,12 @@ class Probe:
     def _begin_forward(self, module: torch.nn.Module) -> None:
         self._stop_if_enough(self._clock.step)
         self.look("step")
-        if self._wants_rng:
-            self._journal.write("rng", {"readings": readings.random_states()})
-            self._wants_rng = False
-        if id(module) not in self._buffers:  # as they are before this step's batch goes into running statistics
-            self._buffers[id(module)] = buffers_of(module)
+        self._forwards.begin(module)
 
     @_harmless
     def _end_forward(self, module: torch.nn.Module, args: object, kwargs: object, output: object) -> None:
-        outputs = [leaf for _, leaf in readings.leaves(_plain(output)) if isinstance(leaf, torch.Tensor)]
-        if not any(leaf.requires_grad for leaf in outputs):
-            return
-        self._clock.forward()
-        number = self._inventory.add_root(module)
-        found = readings.read_tensors(dict(self._inputs(args, kwargs)))
-        self._journal.write("data", {"module": number, "readings": found})
-        if buffers := self._buffers.get(id(module)):
-            label = self._inventory.label(number)
-            self._journal.write("buffers", {f"{label}:{name}": reading for name, reading in buffers.items()})
-            self._buffers[id(module)] = {}
-        self._outputs.extend(leaf.untyped_storage() for leaf in outputs if leaf.layout is torch.strided)
-
-    def _inputs(self, args: object, kwargs: object) -> list[tuple[str, torch.Tensor]]:
-        """Return the tensors that come from outside: not computed from parameters, not another model's output."""
-        made = {storage.data_ptr() for storage in self._outputs}
-        given = [*readings.leaves(_plain(args)), *readings.leaves(_plain(kwargs))]
-        return [
-            (path, leaf)
-            for path, leaf in given
-            if isinstance(leaf, torch.Tensor)
-            and not leaf.requires_grad
-            and not (leaf.layout is torch.strided and leaf.untyped_storage().data_ptr() in made)
-        ]
+        if self._forwards.end(module, args, kwargs, output):
+            self._clock.forward()
 
     # -- optimizers --------------------------------------------------------------------------------------------------
 
@@ -207,21 +174,18 @@ class Probe:
 
     @_harmless
     def _before_update(self, optimizer: torch.optim.Optimizer) -> None:
-        self._stack.clear()
         number = self._inventory.add_optimizer(optimizer)
         if self._clock.begins_step(number):  # forward passes may follow only now, in the optimizer's closure
             self.look("step")
         step = self._clock.tick(number)
-        if self._wants_rng:
-            self._journal.write("rng", {"readings": readings.random_states()})
-            self._wants_rng = False
         if self._searched < min(step, 2):
             self._searched = step
             self._inventory.search()
         state = self._inventory.state_of(optimizer)
         for name, reading in state["weights"].items():
             self._known[f"weights/{name}"] = reading.digest
-        self._journal.write("tick", {"step": step, "optimizer": number, "state": state})
+        rng = readings.random_states()  # counts where no forward pass is seen
+        self._journal.write("tick", {"step": step, "optimizer": number, "state": state, "rng": rng})
 
     @_harmless
     def _after_update(self, optimizer: torch.optim.Optimizer) -> None:
@@ -230,10 +194,8 @@ class Probe:
         for name, reading in state["update"].items():
             self._known[f"weights/{name}"] = reading.digest
         self._journal.write("ticked", {"step": self._clock.step, "optimizer": number, "state": state})
-        self._outputs.clear()
-        self._buffers.clear()
+        self._forwards.new_step()
         self._ticks += 1
-        self._wants_rng = True
 
     # -- the rest ----------------------------------------------------------------------------------------------------
 
@@ -251,11 +213,3 @@ class Probe:
             self._journal.write("stopped", {"step": step})
             os._exit(STOPPED)
 
-
-def _plain(value: object) -> object:
-    """Return containers that are mappings or records in disguise as plain ones."""
-    if hasattr(value, "__dataclass_fields__"):
-        return dict(vars(value)) if not isinstance(value, Mapping) else value
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value

@@ -16,21 +16,25 @@ if TYPE_CHECKING:
 
 
 class Watcher:
-    """Sees the directory as a whole; a look that finds nothing new costs one scan and leaves no record."""
+    """Sees the directory as a whole; a look that finds nothing new costs one scan, and says once that all is at rest."""
 
     def __init__(self, root: Path, store: EvidenceStore, journal: Journal) -> None:
         self._root = root
         self._store = store
         self._journal = journal
         self._last: object = None
+        self._at_rest = False
 
     def look(self, step: int, phase: str) -> bool:
         """Record the directory if it changed since the last look, and say whether it did."""
         now = signature(self._root)
         if now == self._last:
+            if not self._at_rest:
+                self._journal.write("at_rest")
+                self._at_rest = True
             return False
         tree = self._store.capture(self._root)
-        self._last = now
+        self._last, self._at_rest = now, False
         self._journal.write("look", Look(step=step, phase=phase, tree=tree, writing=open_for_writing(self._root)))
         return True
 
