@@ -96,10 +96,11 @@ class Count:
         names = ", ".join(checkpoint.path for checkpoint in found) or "none"
         if len(found) == expected:
             return held(self.name, f"{_checkpoints(expected)} on disk: {names}")
-        return violated(self.name, _wrong_count(expected, found, run, names))
+        advice = evidence.advisor.component(self.name, found[-1]) if len(run.written) < expected and found else Advice()
+        return violated(self.name, _wrong_count(expected, found, run, names, advice))
 
 
-def _wrong_count(expected: int, found: list[Checkpoint], run: RunRecord, names: str) -> Finding:
+def _wrong_count(expected: int, found: list[Checkpoint], run: RunRecord, names: str, advice: Advice) -> Finding:
     deleted = [c for c in promised(run) if not c.kept]
     rows = [("on disk", names), ("saved at", steps_text(run.saved_steps))]
     if deleted:
@@ -111,8 +112,11 @@ def _wrong_count(expected: int, found: list[Checkpoint], run: RunRecord, names: 
     return Finding(
         title=f"{_checkpoints(len(found))} on disk, expected {expected}",
         rows=tuple(rows),
-        cause="more saves than expected, or older ones were not deleted." if more else _why_fewer(expected, run),
-        fix="check the save interval and the limit on kept checkpoints against the number of steps"
+        cause="more saves than expected, or older ones were not deleted."
+        if more
+        else advice.cause or _why_fewer(expected, run),
+        fix=advice.fix
+        or "check the save interval and the limit on kept checkpoints against the number of steps"
         f" ({run.last_step} were trained).",
         component="count",
     )

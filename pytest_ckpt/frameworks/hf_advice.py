@@ -37,7 +37,9 @@ def version_of(text: str) -> tuple[int, ...]:
 
 
 def component(name: str, checkpoint: Checkpoint, facts: FrameworkFacts) -> Advice:
-    """Explain why a component, or the number of steps, differs after a resume."""
+    """Explain why a component, or the number of steps, differs after a resume; or why too few were saved (`count`)."""
+    if name == "count":
+        return _interval(facts)
     if name in {"data", "steps"}:
         return _position(name, facts)
     if name in {"optimizer", "lr", "scheduler"} and is_set(facts.settings, "save_only_model"):
@@ -54,6 +56,19 @@ def component(name: str, checkpoint: Checkpoint, facts: FrameworkFacts) -> Advic
             fix=f"find out what removes or skips {file}, and save the whole checkpoint.",
         )
     return Advice()
+
+
+def _interval(facts: FrameworkFacts) -> Advice:
+    """Explain why there are fewer saves than a fraction of the steps seems to ask for."""
+    asked, planned = facts.settings.get("save_steps asked for", ""), facts.planned_steps or 0
+    interval = facts.settings.get("save_steps", "")
+    if asked == interval or float(asked or 1) >= 1:
+        return Advice()
+    return Advice(
+        cause=f"save_steps={float(asked):.4g} of {planned} steps is {float(asked) * planned:.17g} steps, which "
+        f"transformers rounds up: it saves every {interval}.",
+        fix="give save_steps as a whole number of steps.",
+    )
 
 
 def _has_variant(file: str, names: set[str]) -> bool:

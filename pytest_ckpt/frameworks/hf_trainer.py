@@ -182,6 +182,7 @@ def _facts(trainer: Any, args: Any, state: Any, observer: Observer) -> Framework
 
     settings = {name: _text(getattr(args, name)) for name in _SETTINGS if hasattr(args, name)}
     settings["save_steps"] = _text(getattr(state, "save_steps", None) or args.save_steps)
+    settings["save_steps asked for"] = _text(args.save_steps)
     settings["callbacks"] = " ".join(type(callback).__name__ for callback in trainer.callback_handler.callbacks)
     settings["iterable data"] = _text(isinstance(trainer.train_dataset, IterableDataset))
     settings["accelerate version"] = getattr(sys.modules.get("accelerate"), "__version__", "")
