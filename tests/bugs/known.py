@@ -1,0 +1,250 @@
+"""What is published of each bug and what a contract says of it; tests check it, and docs/bugs.md is made of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Final
+
+from packaging.specifiers import SpecifierSet
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_HF: Final = "https://github.com/huggingface/"
+_ISSUE: Final = f"{_HF}transformers/issues/"
+_PULL: Final = f"{_HF}transformers/pull/"
+_AXOLOTL: Final = "https://github.com/axolotl-ai-cloud/axolotl/issues/"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bug:
+    """One bug, as it shows on the releases that have it.
+
+    Attributes:
+        id: as in the collection of bugs; one bug that shows differently in two ranges of releases is declared twice.
+        affected: the releases that have it, by distribution; all of them have to match.
+        source: where it was published, or where its code lies.
+        contract: the contract that finds it; `ckpt_run` for a promise that a test has to spell out itself.
+        sentence: the verdict's sentence.
+        step: the step that the finding names.
+        component: the component that it names.
+        checkpoint: the checkpoint that it names.
+        says: parts of the finding's cause and fix.
+    """
+
+    id: str
+    affected: Mapping[str, str]
+    source: str
+    contract: str
+    sentence: str
+    step: int | None = None
+    component: str = ""
+    checkpoint: str = ""
+    says: tuple[str, ...] = field(default=())
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the installed releases have it."""
+        return all(SpecifierSet(releases).contains(version(name)) for name, releases in self.affected.items())
+
+
+#: Where a bug is open there is no upper bound; a lower one is given where older releases are known not to have it.
+BUGS: Final[tuple[Bug, ...]] = (
+    Bug(
+        id="HF-01",
+        affected={"transformers": "<4.42"},
+        source=f"{_ISSUE}28539",
+        contract="final_step",
+        sentence="training ended at step 7 and the newest checkpoint is of step 6: step 7 is lost",
+        step=7,
+        component="final step",
+        says=("save_steps=3 does not divide the 7 steps", "did not save at the end", "transformers 4.42 or newer"),
+    ),
+    Bug(
+        id="HF-03",
+        affected={"transformers": "<4.52"},
+        source=f"{_PULL}37260",
+        contract="final_step",
+        sentence="training ended at step 6; checkpoint-6 held it and was deleted again, the newest left is none: "
+        "steps 1 to 6 are lost",
+        step=6,
+        component="final step",
+        checkpoint="checkpoint-6",
+        says=("of another run", "checkpoint-12", "deletes by number", "transformers 4.52 or newer"),
+    ),
+    Bug(
+        id="HF-04",
+        affected={"transformers": "<5.0", "accelerate": ">=1.2,<1.15"},
+        source=f"{_PULL}40691",
+        contract="resumable",
+        sentence="resumed from step 7: step 8 differs from the uninterrupted run in data",
+        step=8,
+        component="data",
+        checkpoint="checkpoint-7",
+        says=("the order of the first epoch", "transformers 5.0 or accelerate 1.15"),
+    ),
+    Bug(
+        id="HF-07",
+        affected={"transformers": "<5.2"},
+        source=f"{_ISSUE}43708",
+        contract="ckpt_run",
+        sentence="resumed with batches of 2, trained on batches of 4",
+    ),
+    Bug(
+        id="HF-09",
+        affected={"transformers": "<4.47", "torch": ">=2.6"},
+        source="https://pytorch.org/docs/stable/generated/torch.load.html",
+        contract="resumable",
+        sentence="resuming from step 2 raised an error after 0 of 4 steps: _pickle.UnpicklingError: Weights only load "
+        "failed. This file can still be loaded, to do so you have two options, do those steps only if you trust the "
+        "source of the checkpoint.",
+        step=2,
+        component="runs",
+        checkpoint="checkpoint-2",
+        says=("torch 2.6 and newer load with weights_only=True", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1"),
+    ),
+    Bug(
+        id="HF-10",
+        affected={"transformers": "<5.16"},
+        source=f"{_ISSUE}48315",
+        contract="resumable",
+        sentence="resuming from step 4 raised an error after 2 of 2 steps: FileNotFoundError: [Errno 2] No such file "
+        "or directory: 'DIR/checkpoint-2'",
+        step=6,
+        component="runs",
+        checkpoint="checkpoint-4",
+        says=("every step was trained", "an older one"),
+    ),
+    Bug(
+        id="HF-12",
+        affected={"transformers": ""},
+        source=f"{_ISSUE}35070",
+        contract="final_step",
+        sentence="training ended at step 6; checkpoint-6 held it and was deleted again, the newest left is step 2: "
+        "steps 3 to 6 are lost",
+        step=6,
+        component="final step",
+        checkpoint="checkpoint-6",
+        says=("save_total_limit=1 and metric_for_best_model='loss'", "save_total_limit=2"),
+    ),
+    Bug(
+        id="HF-14",
+        affected={"transformers": ""},
+        source=f"{_ISSUE}16620",
+        contract="final_step",
+        sentence="training ended at step 6 and the newest checkpoint is of step 4: steps 5 to 6 are lost",
+        step=6,
+        component="final step",
+        says=("training stopped at step 6 of 20", "control.should_save"),
+    ),
+    Bug(
+        id="HF-15",
+        affected={"transformers": ""},
+        source=f"{_ISSUE}28867",
+        contract="ckpt_run",
+        sentence="resumed from step 4 of 8 with save_steps=2, saved at step 8",
+    ),
+    Bug(
+        id="HF-16",
+        affected={"transformers": ""},
+        source=f"{_PULL}46826",
+        contract="resumable",
+        sentence="resumed from step 5: step 6 differs from the uninterrupted run in optimizer, lr, scheduler",
+        step=6,
+        component="optimizer",
+        checkpoint="checkpoint-5",
+        says=("checkpoint-5 was saved with save_only_model=True", "save_only_model=False"),
+    ),
+    Bug(
+        id="HF-17",
+        affected={"transformers": ""},
+        source=f"{_ISSUE}28544",
+        contract="resumable",
+        sentence="resumed from step 6, 6 steps were trained, expected 2 (the run ended at step 12 instead of 8)",
+        step=12,
+        component="steps",
+        checkpoint="checkpoint-6",
+        says=("EarlyStoppingCallback", "restore_callback_states_from_checkpoint=True"),
+    ),
+    Bug(
+        id="HF-19",
+        affected={"transformers": ""},
+        source=f"{_ISSUE}35525",
+        contract="resumable",
+        sentence="resumed from step 10: step 11 differs from the uninterrupted run in optimizer, lr, scheduler",
+        step=11,
+        component="optimizer",
+        checkpoint="checkpoint-10",
+        says=("checkpoint-10 has no optimizer.pt",),
+    ),
+    Bug(
+        id="HF-20",
+        affected={"transformers": ""},
+        source=f"{_PULL}48025",
+        contract="resumable",
+        sentence="resumed from step 7: step 8 differs from the uninterrupted run in data",
+        step=8,
+        component="data",
+        checkpoint="checkpoint-7",
+        says=("length-grouped sampler", "epoch boundaries"),
+    ),
+    Bug(
+        id="HF-22",
+        affected={"transformers": ">=4.47"},  # seen in 4.57.6 and newer; the boundary lies between that and 4.46.3
+        source=f"{_ISSUE}26413",
+        contract="resumable",
+        sentence="resumed from step 7: step 8 differs from the uninterrupted run in data",
+        step=8,
+        component="data",
+        checkpoint="checkpoint-7",
+        says=("IterableDataset", "max_steps"),
+    ),
+    Bug(
+        id="HF-22",
+        affected={"transformers": "<4.47"},
+        source=f"{_ISSUE}26413",
+        contract="resumable",
+        sentence="resumed from step 7, 0 steps were trained, expected 5 (the run ended at step 7 instead of 12)",
+        step=7,
+        component="steps",
+        checkpoint="checkpoint-7",
+        says=("IterableDataset", "max_steps"),
+    ),
+    Bug(
+        id="HF-29",
+        affected={"transformers": ""},
+        source=f"{_AXOLOTL}1613",
+        contract="count",
+        sentence="5 checkpoints on disk, expected 6",
+        component="count",
+        says=("save_steps=0.1667 of 15 steps is 2.5 steps", "it saves every 3", "a whole number of steps"),
+    ),
+    Bug(
+        id="AX-01",
+        affected={"transformers": "<4.42"},
+        source=f"{_AXOLOTL}1613",
+        contract="final_step",
+        sentence="training ended at step 10 and the newest checkpoint is of step 9: step 10 is lost",
+        step=10,
+        component="final step",
+        says=("save_steps=3 does not divide the 10 steps", "did not save at the end"),
+    ),
+    Bug(
+        id="PT-07",
+        affected={"torch": ""},
+        source="https://github.com/PolymathicAI/the_well/issues/77",
+        contract="resumable",
+        sentence="resumed from step 5: step 6 differs from the uninterrupted run in scheduler",
+        step=6,
+        component="scheduler",
+        checkpoint="step_5.pt",
+        says=("the scheduler does not stand where it stood", "scheduler.state_dict()"),
+    ),
+)
+
+
+def bug(identity: str) -> Bug:
+    """Return the bug as it shows on the installed releases; if none of them has it, as it shows elsewhere."""
+    declared = [bug for bug in BUGS if bug.id == identity]
+    return next((bug for bug in declared if bug.is_here), declared[0])

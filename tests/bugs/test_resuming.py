@@ -1,0 +1,206 @@
+"""Bugs of resuming: other batches, a fresh optimizer, another schedule, another end."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+import transformers
+
+from jobs import hf
+from pytest_ckpt.contracts.resuming import Resumable
+from pytest_ckpt.contracts.saving import steps_text
+from pytest_ckpt.records.experiment import resume
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from bugs.conftest import Shows
+    from conftest import Judge
+    from pytest_ckpt import Job, RunRecord
+
+#: What a release warns of is no business of a job that runs on several.
+pytestmark = pytest.mark.filterwarnings("default")
+
+TWELVE: Final[Mapping[str, Any]] = {"max_steps": 12, "save_steps": 1}
+
+
+def job(**given: Any) -> Callable[[Job], None]:
+    """Return a job with these settings."""
+    return lambda job: hf.run(job, **given)
+
+
+def test_hf_04_order_of_the_first_epoch(shows: Shows) -> None:
+    """Resumed within a later epoch, training goes on in the order of the first one: samples are repeated and missed."""
+    shows("HF-04", job(**TWELVE), Resumable(steps=[7]))
+
+
+def test_hf_04_at_the_end_of_an_epoch(shows: Shows) -> None:
+    """Resumed at the end of an epoch, the next one comes in its own order."""
+    shows.not_with(job(**TWELVE), Resumable(steps=[5, 10]))
+
+
+def test_hf_07_batch_size_is_ignored(judge: Judge, shows: Shows) -> None:
+    """A resumed run ignores its own per_device_train_batch_size and takes the one stored in the checkpoint."""
+
+    def train(job: Job) -> None:
+        hf.run(job, max_steps=6, save_steps=3, per_device_train_batch_size=4 if job.is_baseline else 2)
+
+    resumed = resumed_from(judge, train, "checkpoint-3")
+    sizes = {shape[0] for step in resumed.steps for shape in step.batch_shapes}
+    seen = f"resumed with batches of 2, trained on batches of {', '.join(map(str, sorted(sizes)))}"
+    shows.by_hand("HF-07", seen, otherwise="resumed with batches of 2, trained on batches of 2")
+
+
+def resumed_from(judge: Judge, train: Callable[[Job], object], checkpoint: str) -> RunRecord:
+    """Run a job and resume it from a checkpoint, as the fixture ckpt_run does."""
+    judge(train)
+    run = judge.lab.run(resume(checkpoint))
+    assert run.outcome.ok, run.outcome
+    return run
+
+
+def saved_at(run: RunRecord) -> str:
+    """Return the steps that a run of the Trainer saved, as text."""
+    names = {save.path.split("/", 1)[0] for save in run.saves if save.by != "open"}
+    return steps_text(sorted(int(name.removeprefix("checkpoint-")) for name in names))
+
+
+def more_often_when_resumed(job: Job) -> None:
+    """Save every 4 steps, and every 2 when resumed."""
+    hf.run(job, max_steps=8, save_steps=4 if job.is_baseline else 2)
+
+
+def test_hf_15_interval_is_ignored(judge: Judge, shows: Shows) -> None:
+    """A resumed run ignores its own save_steps and takes the one stored in the checkpoint."""
+    seen = saved_at(resumed_from(judge, more_often_when_resumed, "checkpoint-4"))
+    sentence = f"resumed from step 4 of 8 with save_steps=2, saved at {seen}"
+    shows.by_hand("HF-15", sentence, otherwise="resumed from step 4 of 8 with save_steps=2, saved at steps 6, 8")
+
+
+def test_hf_15_interval_changed_in_the_checkpoint(judge: Judge) -> None:
+    """Where the interval is changed in trainer_state.json too, the resumed run saves as often as it says."""
+
+    def train(job: Job) -> None:
+        if job.resume_from is not None:
+            state = Path(job.resume_from, "trainer_state.json")
+            stored = json.loads(state.read_text(encoding="utf-8"))
+            state.write_text(json.dumps({**stored, "save_steps": 2}), encoding="utf-8")
+        more_often_when_resumed(job)
+
+    assert "steps 6, 8" == saved_at(resumed_from(judge, train, "checkpoint-4"))
+
+
+def test_hf_09_weights_only(shows: Shows, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch 2.6 and newer refuse to load the random states that old releases store: no checkpoint can be resumed."""
+    monkeypatch.delenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", raising=False)
+    shows("HF-09", job(max_steps=6, save_steps=2), Resumable())
+
+
+def test_hf_09_full_load(shows: Shows, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the variable that allows it the same checkpoints can be resumed."""
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    shows.not_with(job(max_steps=5, save_steps=2), Resumable())
+
+
+def without_best(job: Job) -> None:
+    """Resume with the newest checkpoint alone, as when it was copied to another machine."""
+    if job.resume_from is not None:
+        for other in set(job.path.glob("checkpoint-*")) - {Path(job.resume_from)}:
+            shutil.rmtree(other)
+    hf.run(
+        job,
+        script={2: 0.1, 4: 0.5, 6: 0.7},
+        max_steps=6,
+        eval_strategy="steps",
+        eval_steps=2,
+        save_steps=2,
+        save_total_limit=1,
+        load_best_model_at_end=True,
+    )
+
+
+def test_hf_10_the_best_checkpoint_is_gone(shows: Shows) -> None:
+    """Resumed without the best checkpoint beside it, training crashes in its clean-up, after the last step."""
+    shows("HF-10", without_best, Resumable("runs", steps=[4]))
+
+
+def test_hf_16_save_only_model(shows: Shows) -> None:
+    """A checkpoint of save_only_model=True is resumed with a fresh optimizer and schedule, and nothing is said."""
+    shows("HF-16", job(max_steps=10, save_steps=5, save_only_model=True), Resumable())
+
+
+def test_hf_16_whole_checkpoint(shows: Shows) -> None:
+    """A whole checkpoint brings optimizer and schedule back."""
+    shows.not_with(job(max_steps=10, save_steps=5), Resumable())
+
+
+def stops_early(**given: Any) -> Callable[[Job], None]:
+    """Return a job that stops at step 8, after three evaluations without progress."""
+    return lambda job: hf.run(
+        job,
+        script={2: 0.1},
+        max_steps=20,
+        eval_strategy="steps",
+        eval_steps=2,
+        save_steps=2,
+        load_best_model_at_end=True,
+        callbacks=[transformers.EarlyStoppingCallback(3)],
+        **given,
+    )
+
+
+def test_hf_17_patience_is_counted_anew(shows: Shows) -> None:
+    """The patience of EarlyStoppingCallback is not restored: the resumed run trains longer."""
+    shows("HF-17", stops_early(), Resumable("runs", steps=[6]))
+
+
+@pytest.mark.skipif(hf.VERSION < (4, 42), reason="this release has no restore_callback_states_from_checkpoint")
+def test_hf_17_states_of_callbacks_restored(shows: Shows) -> None:
+    """Where the states of callbacks are restored, the resumed run stops at the same step."""
+    shows.not_with(stops_early(restore_callback_states_from_checkpoint=True), Resumable("runs", steps=[6]))
+
+
+class LosesOptimizer(transformers.TrainerCallback):  # type: ignore[misc,unused-ignore]
+    """Removes optimizer.pt from each checkpoint, as a save that was cut short leaves it."""
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Remove the file."""
+        del control
+        Path(args.output_dir, f"checkpoint-{state.global_step}", "optimizer.pt").unlink()
+
+
+def test_hf_19_optimizer_file_is_missing(shows: Shows) -> None:
+    """A checkpoint without optimizer.pt is resumed with a fresh optimizer and schedule, and nothing is said."""
+    shows("HF-19", job(max_steps=12, save_steps=5, callbacks=[LosesOptimizer]), Resumable(steps=[10]))
+
+
+def test_hf_19_optimizer_file_is_there(shows: Shows) -> None:
+    """With the file the same job goes on as if it had never stopped."""
+    shows.not_with(job(max_steps=12, save_steps=5), Resumable(steps=[10]))
+
+
+GROUPED: Final[Mapping[str, Any]] = {**TWELVE, "train_sampling_strategy": "group_by_length"}
+
+
+def test_hf_20_grouped_by_length(shows: Shows) -> None:
+    """The sampler that groups by length comes to other batches when resumed within a later epoch."""
+    shows("HF-20", job(data=hf.Samples(lengths=True), **GROUPED), Resumable(steps=[7]))
+
+
+def test_hf_20_at_the_end_of_an_epoch(shows: Shows) -> None:
+    """Resumed at the end of an epoch it comes to the same batches."""
+    shows.not_with(job(data=hf.Samples(lengths=True), **GROUPED), Resumable(steps=[5, 10]))
+
+
+def test_hf_22_stream_in_its_second_pass(shows: Shows) -> None:
+    """A stream shorter than max_steps loses its place when it is resumed in its second pass."""
+    shows("HF-22", job(data=hf.Stream(), **TWELVE), Resumable(steps=[7]))
+
+
+def test_hf_22_stream_in_its_first_pass(shows: Shows) -> None:
+    """In its first pass the place is found again."""
+    shows.not_with(job(data=hf.Stream(), **TWELVE), Resumable(steps=[3]))
