@@ -22,9 +22,9 @@ PAGE: Final = HERE.parents[1] / "docs" / "bugs.md"
 _ABOUT: Final = """\
 # Known bugs that the contracts find
 
-Published bugs of training frameworks, each run as a real job by a test of this package. On releases that have the bug the
-contract has to find it and to name the step and the component; on the others, and in the same job without the bug, it has
-to find nothing. `ckpt_run` stands where no contract states the promise and the test compares by hand.
+Published bugs of training frameworks, each run as a real job by a test of this package. On releases that have the bug
+the contract has to find it and to name the step and the component; on the others, and in the same job without the bug,
+it has to find nothing. `ckpt_run` stands where no contract states the promise and the test compares by hand.
 
 The tests run with transformers 4.40.2, 4.46.3, 4.57.6 and the newest; bounds between these are as published.
 

@@ -137,7 +137,7 @@ def test_hf_29_fraction_of_whole_steps(shows: Shows) -> None:
 
 
 def test_ax_01_saves_per_epoch(shows: Shows) -> None:
-    """Axolotl's saves_per_epoch=2 in two epochs becomes a quarter of 10 steps: the last of four checkpoints is missed."""
+    """Axolotl's saves_per_epoch=2 in two epochs becomes a quarter of 10 steps: the last of four saves is missed."""
     shows("AX-01", job(num_train_epochs=2, save_steps=1 / (2 * 2)), FinalStep())
 
 
