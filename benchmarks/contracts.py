@@ -29,8 +29,8 @@ def measure(repeats: int) -> tuple[list[Budget], str]:
         kept=ratio <= _LIMIT,
     )
     text = (
-        f"**Default set.** A Trainer job of {_STEPS} steps with {_EVERY} steps between saves takes {found['bare']:.2f} s in a fresh "
-        f"process, imports excluded. All four contracts of the default set, with a resume from each of its checkpoints, "
+        f"**Default set.** A Trainer job of {_STEPS} steps with {_EVERY} steps between saves takes {found['bare']:.2f} s in "
+        f"a fresh process, imports excluded. All four contracts of the default set, with a resume from each of its checkpoints, "
         f"the control and the comparison take {found['ours']:.2f} s ({ratio:.1f}x).\n\n"
         f"**By hand.** What one writes today to see one resume: a process that trains to the end, a second that resumes from "
         f"one checkpoint, and a comparison of the final weights: {found['hand']:.2f} s with its two cold imports. "

@@ -26,6 +26,7 @@ from pytest_ckpt.runs.supervise import STACKS_FOLLOW, Ended, run_forked, run_spa
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+
     from pytest_ckpt.contracts.base import Advisor, Contract
     from pytest_ckpt.frameworks.protocol import Framework
     from pytest_ckpt.records.checkpoint import Checkpoint
@@ -181,7 +182,7 @@ class Lab:
         seen = assemble(events(plan.journal))
         for module in seen.imported:
             importlib.import_module(module)
-        record = RunRecord(
+        return RunRecord(
             experiment=experiment,
             outcome=outcome(ended, seen, method, plan.output("stderr")),
             steps=seen.steps,
@@ -195,7 +196,6 @@ class Lab:
             notes=(*notes, *seen.notes),
             checkpoints=self._checkpoints(seen) if experiment == BASELINE else (),
         )
-        return record
 
     def _checkpoints(self, seen: Assembled) -> tuple[Checkpoint, ...]:
         table = StateTable.of(seen.steps, seen.states)

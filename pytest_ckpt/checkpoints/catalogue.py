@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -39,7 +40,7 @@ class _Version:
         return {entry.path: entry.content for entry in self.entries}
 
 
-def catalogue(
+def catalogue(  # noqa: PLR0913, PLR0917 - all that is known of a run's files
     looks: Sequence[Look],
     saves: Sequence[SaveEvent],
     known: Iterable[Unit],
@@ -64,7 +65,7 @@ def catalogue(
         announced = {save.path for save in saves if save.by != "open"}
         units += units_of(looks, lambda entry: _part_of(entry, read, table, announced), units)
     versions = sorted((v for unit in units for v in _versions(unit, looks, saves)), key=lambda v: (v.look, v.unit.path))
-    found = (_describe(version, looks, saves, read, table) for version in versions)
+    found = (_describe(version, saves, read, table) for version in versions)
     return tuple(checkpoint for checkpoint in found if _counts(checkpoint, pattern))
 
 
@@ -74,7 +75,7 @@ def _declared(looks: Sequence[Look], pattern: str, known: Sequence[Unit]) -> lis
     return [number_in(path) for path in paths if fnmatch.fnmatchcase(path, pattern) and path not in taken]
 
 
-def _part_of(entry: Entry, read: Reader, table: StateTable, announced: Set[str]) -> Part | None:
+def _part_of(entry: Entry, read: Reader, table: StateTable, announced: AbstractSet[str]) -> Part | None:
     """Say what part of the training state a file holds; one that is damaged counts if tensors were to be saved in it."""
     content = read(entry)
     if isinstance(content, FileContent):
@@ -146,9 +147,7 @@ def _begun_after(version: _Version, saves: Sequence[SaveEvent]) -> int | None:
     return max((save.step for save in mine if save.step <= version.saved_after), default=None)
 
 
-def _describe(
-    version: _Version, looks: Sequence[Look], saves: Sequence[SaveEvent], read: Reader, table: StateTable
-) -> Checkpoint:
+def _describe(version: _Version, saves: Sequence[SaveEvent], read: Reader, table: StateTable) -> Checkpoint:
     contents, problem = _read_all(version.entries, read)
     content = identify(contents, table) if contents else None
     checkpoint = Checkpoint(

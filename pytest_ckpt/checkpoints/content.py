@@ -11,6 +11,7 @@ from pytest_ckpt.records.checkpoint import Content
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
     from pytest_ckpt.checkpoints.file_content import FileContent, TensorEntry
     from pytest_ckpt.records.state import Reading, StateRecord, StepRecord
 

@@ -10,6 +10,7 @@ from pytest_ckpt.checkpoints.units import Unit, number_in, numbers_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
     from pytest_ckpt.records.run import Look
     from pytest_ckpt.records.tree import Entry
 

@@ -12,8 +12,8 @@ from pytest_ckpt.errors import HarnessError
 from pytest_ckpt.records.tree import Entry, Tree
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from collections.abc import Iterator
+    from pathlib import Path
 
 _CHUNK = 1 << 20
 
@@ -49,7 +49,7 @@ class EvidenceStore:
         if kind == "dir":
             return "", 0
         if kind == "link":
-            return os.readlink(path), 0
+            return str(path.readlink()), 0
         key = (str(path), status.st_ino, status.st_size, status.st_mtime_ns)
         if key not in self._seen:
             self._seen[key] = self._keep(path)

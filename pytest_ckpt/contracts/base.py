@@ -10,6 +10,7 @@ from pytest_ckpt.records.verdict import Advice
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
     from pytest_ckpt.records.checkpoint import Checkpoint
     from pytest_ckpt.records.experiment import Experiment
     from pytest_ckpt.records.run import RunRecord

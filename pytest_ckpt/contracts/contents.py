@@ -11,6 +11,7 @@ from pytest_ckpt.records.verdict import Finding, Verdict, held, inconclusive, vi
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
     from pytest_ckpt.records.checkpoint import Checkpoint, Content
     from pytest_ckpt.records.experiment import Experiment
     from pytest_ckpt.records.run import RunRecord

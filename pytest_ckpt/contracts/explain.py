@@ -11,6 +11,7 @@ from pytest_ckpt.records.verdict import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
     from pytest_ckpt.contracts.base import Evidence
     from pytest_ckpt.records.checkpoint import Checkpoint
     from pytest_ckpt.records.run import RunRecord
@@ -64,13 +65,17 @@ _CAUSES: Final = {
     ),
     "counter": ("the step counter is not restored.", "save the step and continue counting from it."),
     "rng": (
-        "the random generators are in another state: not restored, or drawn from after that (a DataLoader draws a seed each "
-        "time it is iterated). So dropout, augmentation or noise draw other numbers.",
+        (
+            "the random generators are in another state: not restored, or drawn from after that (a DataLoader draws a seed each "
+            "time it is iterated). So dropout, augmentation or noise draw other numbers."
+        ),
         "save the states of all random generators in use and restore them right before training goes on.",
     ),
     "gradients": (
-        "the same weights, data and random state led to other gradients: state outside of what was compared, such as "
-        "an attribute of the model or of the loss, is not restored.",
+        (
+            "the same weights, data and random state led to other gradients: state outside of what was compared, such as "
+            "an attribute of the model or of the loss, is not restored."
+        ),
         "look for state that lives in Python attributes and is not part of a state dict.",
     ),
     "update": (
@@ -79,6 +84,8 @@ _CAUSES: Final = {
     ),
 }
 _COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
+#: A frame of a traceback in a function that loads, such as `load_state_dict` or `_load_from_checkpoint`.
+_LOADING: Final = re.compile(r"\bin (\w*_)?load(_\w+)?$", re.MULTILINE)
 _GENERATORS: Final = {"torch": "torch", "cuda": "CUDA", "numpy": "numpy", "python": "Python"}
 
 
@@ -123,8 +130,10 @@ def failure(run: RunRecord, checkpoint: Checkpoint, evidence: Evidence) -> Findi
     outcome = run.outcome
     start = evidence.baseline.step_of(checkpoint)
     due = evidence.baseline.last_step - start
-    if outcome.ok or due == 0 or (outcome.status == "raised" and _is_late_assertion(run, due)):
-        return None  # with no step due, all that is known is that the job's end needs one
+    if outcome.ok or (outcome.status == "raised" and _is_late_assertion(run, due)):
+        return None
+    if due == 0 and not _LOADING.search(outcome.traceback):
+        return None  # what a job does after its last step may need one, such as the mean of its losses
     last_lines = tuple(("", line) for line in _plain(outcome.traceback).splitlines()[-8:])
     cause, fix = _why_failed(outcome.message, after_the_last_step=len(run.steps) >= due)
     return Finding(
@@ -281,8 +290,10 @@ def _why_failed(message: str, *, after_the_last_step: bool) -> tuple[str, str]:
     if "weights_only" in message or "WeightsUnpickler" in message:
         return (
             "torch 2.6 and newer load with weights_only=True, which refuses objects that this checkpoint holds.",
-            "use a release of the framework that knows of it; where the files are your own, weights_only=False or "
-            "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 loads them.",
+            (
+                "use a release of the framework that knows of it; where the files are your own, weights_only=False or "
+                "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 loads them."
+            ),
         )
     if after_the_last_step:
         return (

@@ -17,6 +17,7 @@ from pytest_ckpt.records.verdict import Finding, Verdict, held, inconclusive, vi
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+
     from pytest_ckpt.records.checkpoint import Checkpoint
     from pytest_ckpt.records.experiment import Seeds
     from pytest_ckpt.records.run import RunRecord
@@ -48,7 +49,9 @@ class Resumable:
             message = f"level must be one of {', '.join(LEVELS)}; got {self.level!r}"
             raise InvalidArgument(message)
         steps: object = self.steps
-        if steps is not None and not (isinstance(steps, (list, tuple, range, set)) and steps and all(map(_is_step, steps))):
+        if steps is not None and not (
+            isinstance(steps, (list, tuple, range, set)) and steps and all(map(_is_step, steps))
+        ):
             message = f"steps must list optimizer steps counted from 1, such as [4, 8]; got {steps!r}"
             raise InvalidArgument(message)
         tolerance: object = self.tolerance

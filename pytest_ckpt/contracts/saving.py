@@ -11,6 +11,7 @@ from pytest_ckpt.records.verdict import Advice, Finding, Verdict, held, inconclu
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
     from pytest_ckpt.records.checkpoint import Checkpoint
     from pytest_ckpt.records.experiment import Experiment
     from pytest_ckpt.records.run import RunRecord
@@ -161,8 +162,10 @@ def _what_is_missing(run: RunRecord, kept: list[Checkpoint], gone: list[Checkpoi
     lost = f"step {newest + 1} is" if newest + 1 == last else f"steps {newest + 1} to {last} are"
     if gone:
         return (
-            f"training ended at step {last}; {gone[-1].path} held it and was deleted again, the newest left is "
-            f"{f'step {newest}' if newest else 'none'}: {lost} lost",
+            (
+                f"training ended at step {last}; {gone[-1].path} held it and was deleted again, the newest left is "
+                f"{f'step {newest}' if newest else 'none'}: {lost} lost"
+            ),
             "the limit on kept checkpoints removed the newest one.",
         )
     if not run.written:
@@ -187,8 +190,10 @@ def _claims_last(checkpoint: Checkpoint, last: int) -> tuple[str, str]:
     if content is not None and last in content.steps:
         return (
             f"the last step, {last}, is saved as weights only in {checkpoint.path}; training can't be continued from it",
-            "other checkpoints of this job hold the optimizer, this one does not. If a model is all that is needed, ask for "
-            "ckpt_final_step(weights_only=True).",
+            (
+                "other checkpoints of this job hold the optimizer, this one does not. If a model is all that is needed, ask for "
+                "ckpt_final_step(weights_only=True)."
+            ),
         )
     held_steps = steps_text(content.steps) if content is not None and content.steps else "several steps at once"
     return f"{checkpoint.path} was saved for step {last} and holds the state of {held_steps}", "a stale copy was saved."

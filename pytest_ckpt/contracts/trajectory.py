@@ -11,6 +11,7 @@ from pytest_ckpt.records.state import COMPONENTS, Component, keys_that_differ
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
     from pytest_ckpt.records.run import RunRecord
     from pytest_ckpt.records.state import Reading, StepRecord
 
@@ -26,6 +27,9 @@ _COMPARED: Final[Mapping[Level, tuple[str, ...]]] = {
     "data": ("data", *_STATE),
     "exact": ("data", *_STATE, "gradients", "update"),
 }
+#: What a step computes, and what goes on from that into the next.
+_COMPUTED: Final = frozenset({"gradients", "update"})
+_UPDATED: Final = frozenset({"buffers", "optimizer", "weights"})
 #: What is compared after the first resumed step: below `exact`, weights that go other ways break no promise.
 _COMPARED_LATER: Final[Mapping[Level, tuple[str, ...]]] = {
     "runs": (),
@@ -132,24 +136,19 @@ class Trajectory:
         left, right = expected.state.get(name, {}), found.state.get(name, {})
         match name:
             case "data":
-                early = expected.early_batches if first else 0
-                return batches_that_differ(left, right, early)
+                return batches_that_differ(left, right, expected.early_batches if first else 0)
             case "scheduler":
                 return self._schedulers_that_differ(left, right)
             case "ema":
                 return self._averages_that_differ(left, right)
             case "buffers" | "weights":
-                return keys_that_differ(*_common_models(left, right), self._slack(first=first))
-            case "gradients" | "update":
-                return keys_that_differ(left, right, self.tolerance)
-            case "optimizer":
-                return keys_that_differ(left, right, self._slack(first=first))
-            case _:
-                return keys_that_differ(left, right)
+                left, right = _common_models(left, right)
+        return keys_that_differ(left, right, self._slack(name, first=first))
 
-    def _slack(self, *, first: bool) -> float | None:
-        """Return the tolerance for state: none at the first step, where it was restored and nothing was computed yet."""
-        return None if first else self.tolerance
+    def _slack(self, name: str, *, first: bool) -> float | None:
+        """Return the tolerance: none for what was restored, which is what the first step starts from."""
+        computed = name in _COMPUTED or (name in _UPDATED and not first)
+        return self.tolerance if computed else None
 
     def _schedulers_that_differ(self, left: Component, right: Component) -> tuple[str, ...]:
         """Compare schedulers that advance, as sets: a dead one that was replaced may still be found."""

@@ -10,13 +10,14 @@ from pytest_ckpt.checkpoints.file_content import ReadError
 from pytest_ckpt.checkpoints.reading import perturb
 
 if TYPE_CHECKING:
-    from pytest_ckpt.records.tree import Tree
-    from pathlib import Path
     from collections.abc import Callable
+    from pathlib import Path
+
     from pytest_ckpt.checkpoints.store import EvidenceStore
     from pytest_ckpt.records.checkpoint import Checkpoint
     from pytest_ckpt.records.experiment import Experiment
     from pytest_ckpt.records.run import RunRecord
+    from pytest_ckpt.records.tree import Tree
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +35,7 @@ class Start:
     notes: tuple[str, ...] = ()
 
 
-def prepare(
+def prepare(  # noqa: PLR0913 - where from, where to
     experiment: Experiment,
     *,
     initial: Tree,

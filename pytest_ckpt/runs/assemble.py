@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_ckpt.records.run import FrameworkFacts, Look, SaveEvent
 from pytest_ckpt.records.state import COMPONENTS, Reading, StateRecord, StepRecord

@@ -6,13 +6,14 @@ from collections import Counter
 from itertools import chain
 from typing import TYPE_CHECKING
 
-
 from pytest_ckpt.runs import discover, readings
 
 if TYPE_CHECKING:
-    import torch
-    from pytest_ckpt.records.state import Component, Reading
     from collections.abc import Iterator, Mapping
+
+    import torch
+
+    from pytest_ckpt.records.state import Component, Reading
     from pytest_ckpt.runs.discover import Found
 
 

@@ -9,6 +9,7 @@ from pytest_ckpt.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
     from pytest_ckpt.frameworks.protocol import Framework
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from pytest_ckpt.records.codec import encode
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from collections.abc import Iterator
+    from pathlib import Path
 
     from pytest_ckpt.records.codec import Record
 

@@ -212,4 +212,3 @@ class Probe:
         if self._stop_after is not None and step >= self._stop_after:
             self._journal.write("stopped", {"step": step})
             os._exit(STOPPED)
-

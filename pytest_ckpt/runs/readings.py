@@ -50,7 +50,7 @@ def _norms(tensors: Mapping[str, torch.Tensor]) -> dict[str, float]:
         return {}
     try:
         with torch.no_grad():
-            norms = torch._foreach_norm([tensor.detach() for tensor in plain.values()])  # one call for all
+            norms = torch._foreach_norm([tensor.detach() for tensor in plain.values()])  # noqa: SLF001 - one call for all
         return {name: float(norm) for name, norm in zip(plain, norms, strict=True)}
     except (RuntimeError, NotImplementedError):
         return {}
@@ -65,7 +65,7 @@ def fingerprint(tensors: Iterable[torch.Tensor]) -> tuple[object, ...]:
     named = {str(index): tensor for index, tensor in enumerate(tensors)}
     return (
         *_norms(named).items(),
-        *((tensor.data_ptr(), tensor._version) for tensor in named.values() if _has_norm(tensor)),
+        *((tensor.data_ptr(), tensor._version) for tensor in named.values() if _has_norm(tensor)),  # noqa: SLF001 - the documented counter
     )
 
 

@@ -12,6 +12,7 @@ from pytest_ckpt.runs.imports import after_import
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
     from pytest_ckpt.runs.probe import Probe
 
 _WRITES: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT
@@ -33,7 +34,7 @@ def _wrap_safetensors(module: Any, probe: Probe, root: Path) -> None:  # noqa: A
     )
 
 
-def _announcing(
+def _announcing(  # noqa: PLR0913 - what to wrap and how to announce it
     function: Callable[..., Any], probe: Probe, root: Path, *, by: str, argument: int, name: str
 ) -> Callable[..., Any]:
     """Return `function`, announcing the path in the argument of that position and name before it runs."""

@@ -46,7 +46,7 @@ def open_for_writing(root: Path) -> tuple[str, ...]:
     found = []
     for descriptor in os.listdir("/proc/self/fd"):  # noqa: PTH208 - names only
         try:
-            path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+            path = Path(f"/proc/self/fd/{descriptor}").readlink()
             flags = Path(f"/proc/self/fdinfo/{descriptor}").read_text(encoding="ascii").split("flags:")[1].split()[0]
         except (OSError, IndexError):
             continue

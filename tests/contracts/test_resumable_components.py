@@ -171,7 +171,12 @@ def violation(judge: Judge, train: Callable[[Job], object], **arguments: Any) ->
     return verdict.findings[0]
 
 
-LEVELS: Final = {"runs": [], "state": ["optimizer"], "data": ["optimizer", "data"], "exact": ["optimizer", "data", "rng"]}
+LEVELS: Final = {
+    "runs": [],
+    "state": ["optimizer"],
+    "data": ["optimizer", "data"],
+    "exact": ["optimizer", "data", "rng"],
+}
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -211,7 +216,9 @@ def test_a_job_that_depends_on_the_process_it_is_built_in(judge: Judge) -> None:
     """Frozen weights that are random and neither saved nor seeded: another process resumes with others."""
 
     def train(job: Job) -> None:
-        model = torch.nn.Sequential(torch.nn.Linear(plain.FEATURES, 5), torch.nn.Tanh(), torch.nn.Linear(5, plain.CLASSES))
+        model = torch.nn.Sequential(
+            torch.nn.Linear(plain.FEATURES, 5), torch.nn.Tanh(), torch.nn.Linear(5, plain.CLASSES)
+        )
         model[0].requires_grad_(requires_grad=False)
         update = torch.optim.AdamW(model[2].parameters(), lr=0.05)
         saver = plain.Saver(job, head=model[2], optimizer=update)
@@ -344,3 +351,24 @@ def test_a_finished_run_that_trips_over_having_nothing_to_do(judge: Judge) -> No
     verdict = judge(train, Resumable())["resumable"]
     assert "held" == verdict.status, verdict
     assert any("ZeroDivisionError" in note for note in verdict.notes)
+
+
+def test_a_last_checkpoint_that_can_not_be_loaded(judge: Judge) -> None:
+    """The save at the end goes another way, and only a resume from it fails."""
+
+    def train(job: Job) -> None:
+        model = plain.network()
+        update = torch.optim.AdamW(model.parameters(), lr=0.1)
+        saver = plain.Saver(job, model=model, optimizer=update)
+        for step in plain.steps(saver, LAST, 3):
+            inputs, targets = plain.batch(step)
+            update.zero_grad()
+            cross_entropy(model(inputs), targets).backward()
+            update.step()
+        state = torch.load(job.path / "step_7.pt", weights_only=False)
+        state["model"] = {f"module.{name}": value for name, value in state["model"].items()}
+        torch.save(state, job.path / "step_7.pt")
+
+    finding = violation(judge, train)
+    assert ("step_7.pt", "runs") == (finding.checkpoint, finding.component)
+    assert any("Missing key(s) in state_dict" in text for _, text in finding.rows)

@@ -122,7 +122,9 @@ def test_no_checkpoint_at_all(judge: Judge) -> None:
 def test_a_save_outside_of_the_directory_is_named(judge: Judge, tmp_path: Path) -> None:
     """What was saved elsewhere is no checkpoint of the job, and the message says where it went."""
     finding = violation(
-        judge, training(lambda t, n: torch.save(t.state(n), tmp_path / "elsewhere.pt") if n == LAST else None), FinalStep()
+        judge,
+        training(lambda t, n: torch.save(t.state(n), tmp_path / "elsewhere.pt") if n == LAST else None),
+        FinalStep(),
     )
     assert str(tmp_path / "elsewhere.pt") in finding.cause
 
@@ -309,7 +311,9 @@ def test_a_layer_that_is_not_saved(judge: Judge) -> None:
 
     def after(t: Training, n: int) -> None:
         if n == 6:
-            torch.save({"model": t.model[:4].state_dict(), "optimizer": t.update.state_dict()}, t.job.path / "step_6.pt")
+            torch.save(
+                {"model": t.model[:4].state_dict(), "optimizer": t.update.state_dict()}, t.job.path / "step_6.pt"
+            )
 
     finding = violation(judge, training(after), Faithful())
     assert "step_6.pt lacks 2 of 6 trained parameters: 4.bias, 4.weight" == finding.title

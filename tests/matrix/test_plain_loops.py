@@ -74,7 +74,7 @@ def test_optimizers(judge: Judge, optimizer: str) -> None:
     assert_all_hold(judge, simple(OPTIMIZERS[optimizer]))
 
 
-SCHEDULERS = {
+SCHEDULERS: dict[str, Callable[[torch.optim.Optimizer], Any]] = {
     "step": lambda update: torch.optim.lr_scheduler.StepLR(update, 2, 0.5),
     "one_cycle": lambda update: torch.optim.lr_scheduler.OneCycleLR(update, 0.1, total_steps=LAST + 1),
     "lambda": lambda update: torch.optim.lr_scheduler.LambdaLR(update, lambda step: 1 / (step + 1)),
@@ -254,9 +254,7 @@ def test_two_optimizers_of_a_gan(judge: Judge) -> None:
         critic = torch.nn.Sequential(torch.nn.Linear(plain.FEATURES, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1))
         for_generator = torch.optim.Adam(generator.parameters(), lr=0.01)
         for_critic = torch.optim.Adam(critic.parameters(), lr=0.01)
-        saver = plain.Saver(
-            job, generator=generator, critic=critic, for_generator=for_generator, for_critic=for_critic
-        )
+        saver = plain.Saver(job, generator=generator, critic=critic, for_generator=for_generator, for_critic=for_critic)
         for step in plain.steps(saver, LAST, EVERY):
             real, _ = plain.batch(step)
             fake = generator(torch.randn(plain.BATCH, 4))
@@ -438,7 +436,7 @@ def test_a_directory_per_checkpoint(judge: Judge) -> None:
         model = plain.network()
         update = torch.optim.AdamW(model.parameters(), lr=0.01)
         rng = plain.RandomStates()
-        parts = {"model": model, "optimizer": update, "rng": rng}
+        parts: dict[str, Any] = {"model": model, "optimizer": update, "rng": rng}
         start = 0
         if job.resume_from is not None:
             for name, part in parts.items():

@@ -168,7 +168,9 @@ def best_weights_kept_in_memory(job: Job) -> None:
     """A copy of the weights for later is no average of them."""
     model = plain.network()
     kept: list[dict[str, Any]] = []
-    train_with(job, model, model, lambda step: kept.append(copy.deepcopy(model.state_dict())) if step in {2, 5} else None)
+    train_with(
+        job, model, model, lambda step: kept.append(copy.deepcopy(model.state_dict())) if step in {2, 5} else None
+    )
 
 
 def best_weights_beside_the_checkpoints(job: Job) -> None:
