@@ -260,8 +260,10 @@ class SlowFile(io.FileIO):
     def __init__(self, path: Path, gate: threading.Event) -> None:
         super().__init__(path, "w")
         self._gate = gate
+        self.reached = threading.Event()
 
     def write(self, data: Any) -> int:
+        self.reached.set()
         self._gate.wait()
         return super().write(data)
 
@@ -278,8 +280,10 @@ def test_an_asynchronous_save(judge: Judge, *, copied: bool) -> None:
             t.step(n)
             if n == 3:
                 state = copy.deepcopy(t.state(n)) if copied else t.state(n)
-                writer = threading.Thread(target=torch.save, args=(state, SlowFile(job.path / "step_3.pt", gate)))
+                file = SlowFile(job.path / "step_3.pt", gate)
+                writer = threading.Thread(target=torch.save, args=(state, file))
                 writer.start()
+                file.reached.wait()
             if n == 5:
                 gate.set()
                 writer.join()
