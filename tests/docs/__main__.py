@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from .pages import Page, pages, read
-from .running import Example, Reader
+from .running import Example, Reader, Warm
 
 
 def main() -> int:
@@ -18,15 +18,17 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help="refresh the outputs in the pages")
     arguments = parser.parse_args()
     outdated = 0
+    warm = Warm()
     for path in [page.resolve() for page in arguments.page] or pages():
         page = read(path)
         with tempfile.TemporaryDirectory() as folder:
-            examples = list(Reader(page, Path(folder)).follow())
+            examples = list(Reader(page, Path(folder), warm).follow())
         differing = [example for example in examples if not example.agrees]
         outdated += len(differing)
         sys.stdout.write(f"{page.name}: {len(examples)} blocks of commands, {len(differing)} outdated\n")
         if arguments.write and differing:
             path.write_text(refreshed(page, differing), encoding="utf-8")
+    warm.close()
     return 0 if arguments.write else outdated
 
 

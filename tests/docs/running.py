@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .output import comparable, portable, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from .pages import Block, Page
 
@@ -41,6 +42,38 @@ class Example:
         return comparable(self.expected) == comparable(self.found)
 
 
+class Warm:
+    """Runs pytest in forks of one Python that has imported the frameworks (see `tests/docs/warm.py`)."""
+
+    def __init__(self) -> None:
+        program = str(Path(__file__).with_name("warm.py"))
+        self._process = subprocess.Popen(
+            [sys.executable, program],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=_environment(),
+            text=True,
+        )
+
+    def pytest(self, arguments: list[str], folder: Path) -> str:
+        """Run pytest in `folder/work` and return what it prints."""
+        output = folder / "output"
+        environment = _environment(PYTEST_DEBUG_TEMPROOT=str(folder))
+        request = {"arguments": arguments, "folder": str(folder / "work"), "environment": environment}
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps({**request, "output": str(output)}) + "\n")
+        self._process.stdin.flush()
+        if not self._process.stdout.readline():
+            message = "the Python that runs the pages has died"
+            raise RuntimeError(message)
+        return output.read_text(encoding="utf-8", errors="replace")
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.communicate()
+
+
 @dataclass(slots=True)
 class Reader:
     """Follows a page.
@@ -48,11 +81,12 @@ class Reader:
     Attributes:
         page: to follow.
         folder: to work in.
+        warm: runs the commands.
     """
 
     page: Page
     folder: Path
-    _environment: dict[str, str] = field(default_factory=dict)
+    warm: Warm
 
     def follow(self) -> Iterator[Example]:
         """Do what the page says, block by block; yield each block of commands."""
@@ -61,12 +95,11 @@ class Reader:
             work.mkdir()
         else:
             shutil.copytree(self.page.folder, work, ignore=shutil.ignore_patterns("__pycache__", ".*"))
-        self._environment = _environment(self.folder)
         for block in self.page.blocks:
             if not block.is_run:
                 continue
             if block.language == "console":
-                yield Example(block=block, expected=block.lines, found=tuple(self._run(block, work)))
+                yield Example(block=block, expected=block.lines, found=tuple(self._run(block)))
             else:
                 self._write(block, work)
 
@@ -80,31 +113,20 @@ class Reader:
         text = "\n".join(block.lines) + "\n"
         path.write_text(_changed(path, block) if block.language == "diff" else text, encoding="utf-8")
 
-    def _run(self, block: Block, work: Path) -> Iterator[str]:
+    def _run(self, block: Block) -> Iterator[str]:
         """Run the commands of a block; yield each with its output."""
         for line in block.lines:
-            if not line.startswith("$ "):
-                continue
-            yield line
-            done = subprocess.run(
-                self._words(line.removeprefix("$ "), block),
-                cwd=work,
-                env=self._environment,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                check=False,
-            )
-            yield from shown(portable(done.stdout).splitlines(), block.notes.get("shown", _DEFAULT))
+            if line.startswith("$ "):
+                text = self.warm.pytest(self._arguments(line, block), self.folder)
+                yield line
+                yield from shown(portable(text).splitlines(), block.notes.get("shown", _DEFAULT))
 
-    def _words(self, command: str, block: Block) -> list[str]:
-        program, *arguments = shlex.split(command, comments=True)
-        if program == "pytest":
-            return [sys.executable, "-m", "pytest", *arguments]
-        if program == "python":
-            return [sys.executable, *arguments]
-        message = f"{self.page.name}:{block.line}: {program} can't be run here; say why the block is not run"
-        raise ValueError(message)
+    def _arguments(self, line: str, block: Block) -> list[str]:
+        program, *arguments = shlex.split(line.removeprefix("$ "), comments=True)
+        if program != "pytest":
+            message = f"{self.page.name}:{block.line}: {program} can't be run here; say why the block is not run"
+            raise ValueError(message)
+        return arguments
 
 
 def _changed(path: Path, block: Block) -> str:
@@ -119,14 +141,15 @@ def _changed(path: Path, block: Block) -> str:
     return text.replace(old, new)
 
 
-def _environment(folder: Path) -> dict[str, str]:
-    """Return the environment of a reader whose shell says nothing about pytest."""
+def _environment(**more: str) -> dict[str, str]:
+    """Return the environment of a reader whose shell says nothing about pytest, and who has no other plugins."""
     ours = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST", "COV", "HF_"))}
     return {
         **ours,
         "COLUMNS": "80",
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": "1",
-        "PYTEST_ADDOPTS": "-p no:randomly -p no:cacheprovider",
-        "PYTEST_DEBUG_TEMPROOT": str(folder),
+        "PYTEST_ADDOPTS": "-p no:cacheprovider -p ckpt -p xdist",
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        **more,
     }

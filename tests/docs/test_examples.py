@@ -12,9 +12,10 @@ import pytest
 import pytest_ckpt
 
 from .pages import ROOT, pages, read
-from .running import Reader
+from .running import Reader, Warm
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 #: Reasons to leave a block out are for what needs a network, a whole machine or another program: not for convenience.
@@ -26,11 +27,19 @@ def names_with_blocks() -> list[str]:
     return [read(path).name for path in pages() if any(block.is_run for block in read(path).blocks)]
 
 
+@pytest.fixture(scope="module")
+def warm() -> Iterator[Warm]:
+    """Run commands without importing the frameworks each time."""
+    pytest.importorskip("transformers")
+    process = Warm()
+    yield process
+    process.close()
+
+
 @pytest.mark.parametrize("name", names_with_blocks())
-def test_the_page_shows_what_happens(name: str, tmp_path: Path) -> None:
+def test_the_page_shows_what_happens(name: str, tmp_path: Path, warm: Warm) -> None:
     """A reader who follows the page sees what it shows; `python -m tests.docs --write` refreshes it."""
-    pytest.importorskip("torch")
-    outdated = [example for example in Reader(read(ROOT / name), tmp_path).follow() if not example.agrees]
+    outdated = [example for example in Reader(read(ROOT / name), tmp_path, warm).follow() if not example.agrees]
     for example in outdated:
         assert "\n".join(example.expected) == "\n".join(example.found), f"{name}:{example.block.line}"
     assert [] == outdated
