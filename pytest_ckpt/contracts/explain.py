@@ -97,7 +97,8 @@ def difference(found: StepDifference | str, run: RunRecord, checkpoint: Checkpoi
     if _is_from_scratch(found, run, evidence, start):
         return _from_scratch(found, run, checkpoint, evidence)
     advice = evidence.advisor.component(found.component, checkpoint)
-    cause, fix = _CAUSES["drawn data" if found.component == "data" and found.rng_differs else found.component]
+    drawn = found.component == "data" and found.rng_differs and _step_of_batches(found, evidence) is None
+    cause, fix = _CAUSES["drawn data" if drawn else found.component]
     return Finding(
         title=f"resumed from step {start}: step {found.step} differs from the uninterrupted run in {_component(found)}",
         rows=tuple(_rows(found, evidence)),
@@ -345,16 +346,22 @@ def _describe(name: str, keys: Sequence[str], found: StepDifference, evidence: E
             return _describe_tensors(keys, expected, actual)
 
 
-def _describe_data(found: StepDifference, evidence: Evidence | None) -> str:
+def _step_of_batches(found: StepDifference, evidence: Evidence | None) -> int | None:
+    """Return the step of the uninterrupted run that had the batches which the resumed run has now."""
     mine = batches(found.found.state.get("data", {}))
+    steps = evidence.baseline.steps if evidence is not None and mine else ()
+    return next((step.index for step in steps if batches(step.state.get("data", {})) == mine), None)
+
+
+def _describe_data(found: StepDifference, evidence: Evidence | None) -> str:
+    mine, theirs = (batches(step.state.get("data", {})) for step in (found.found, found.expected))
     if not mine:
         return "no batch was seen"
-    for step in evidence.baseline.steps if evidence is not None else ():
-        if step.index != found.step and batches(step.state.get("data", {})) == mine:
-            return f"other batches: those of step {step.index} of the uninterrupted run"
-    theirs = len(batches(found.expected.state.get("data", {})))
-    if len(mine) != theirs:
-        return f"{len(mine)} batches, uninterrupted {theirs}"
+    step = _step_of_batches(found, evidence)
+    if step is not None:
+        return f"other batches: those of step {step} of the uninterrupted run"
+    if len(mine) != len(theirs):
+        return f"{len(mine)} batches, uninterrupted {len(theirs)}"
     expected, actual = found.expected.batch_shapes, found.found.batch_shapes
     return (
         f"other batches: shapes {actual[:1]}, uninterrupted {expected[:1]}" if expected != actual else "other batches"

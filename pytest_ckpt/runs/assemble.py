@@ -39,8 +39,27 @@ def assemble(events: Iterable[tuple[str, Mapping[str, Any]]]) -> Assembled:
     for event, data in events:
         steps.take(event, data)
         _take(result, event, data)
-    result.steps = steps.finished()
+    names = next((data for event, data in events if event == "renamed"), {})
+    result.steps = steps.finished(names)
+    result.states = [_renamed_state(state, names) for state in result.states]
     return result
+
+
+def _renamed_state(state: StateRecord, names: Mapping[str, str]) -> StateRecord:
+    readings = {}
+    for path, reading in state.readings.items():
+        kind, key = path.split("/", 1)
+        readings[f"{kind}/{_renamed(key, names)}"] = reading
+    return replace(state, readings=readings)
+
+
+def _renamed(key: str, names: Mapping[str, str]) -> str:
+    """Return a key such as `optimizer0:group0.1/exp_avg` with the name that the parameter has in its model."""
+    head, slash, rest = key.partition("/")
+    if head in names:
+        return names[head] + slash + rest
+    optimizer, colon, name = head.partition(":")
+    return f"{optimizer}{colon}{names[name]}{slash}{rest}" if name in names else key
 
 
 def _owners(events: Iterable[tuple[str, Mapping[str, Any]]]) -> frozenset[int] | None:
@@ -161,15 +180,19 @@ class _Steps:
     def _state(self, step: int) -> _Readings:
         return self._states.setdefault(step, {})
 
-    def finished(self) -> tuple[StepRecord, ...]:
-        """Return the steps in order."""
+    def finished(self, names: Mapping[str, str]) -> tuple[StepRecord, ...]:
+        """Return the steps in order, their keys with the proper names of parameters."""
         return tuple(
             StepRecord(
                 index=step,
                 claimed=self._claimed.get(step),
                 ticks=self._ticks.get(step, {}),
                 early_batches=self._skipped.get(step, 0),
-                state={name: self._states[step][name] for name in COMPONENTS if name in self._states[step]},
+                state={
+                    name: {_renamed(key, names): reading for key, reading in self._states[step][name].items()}
+                    for name in COMPONENTS
+                    if name in self._states[step]
+                },
             )
             for step in sorted(self._states)
         )

@@ -25,6 +25,7 @@ class Inventory:
         self._labels: list[str] = []
         self._optimizers: list[torch.optim.Optimizer] = []
         self._names: dict[int, str] = {}
+        self._proper_names: dict[int, str] = {}
         self._frozen: dict[int, tuple[tuple[int, int], Reading]] = {}
         self._found: Found = discover.Found()
 
@@ -64,6 +65,14 @@ class Inventory:
             if any(id(parameter) in trained for parameter in root.parameters())
         ]
 
+    def renamed(self) -> dict[str, str]:
+        """Return the names in models of parameters that were met in an optimizer first, by the names used until then."""
+        return {
+            name: self._proper_names[identity]
+            for identity, name in self._names.items()
+            if self._proper_names.get(identity, name) != name
+        }
+
     def search(self) -> None:
         """Look for schedulers, scalers and averages that belong to what is trained."""
         self._found = discover.search(list(self._families()))
@@ -78,7 +87,8 @@ class Inventory:
 
     def _name_parameters(self, module: torch.nn.Module, label: str) -> None:
         for name, parameter in module.named_parameters():
-            self._names.setdefault(id(parameter), f"{label}:{discover.plain_name(name)}")
+            proper = self._proper_names.setdefault(id(parameter), f"{label}:{discover.plain_name(name)}")
+            self._names.setdefault(id(parameter), proper)
 
     def _name(self, optimizer: torch.optim.Optimizer, group: int, index: int, parameter: torch.Tensor) -> str:
         default = f"optimizer{self.add_optimizer(optimizer)}:group{group}.{index}"

@@ -101,9 +101,10 @@ class Probe:
         if self._is_ours():
             self._journal.write("save", SaveEvent(step=self._clock.step, path=path, by="open"))
 
-    def owners(self) -> list[int]:
-        """Return the numbers of the modules, as in `data` events, that own trained parameters."""
-        return self._inventory.owners()
+    def finish(self) -> None:
+        """Write what is known only in the end: which modules own trained parameters, and how those are called."""
+        self._journal.write("owners", {"modules": self._inventory.owners()})
+        self._journal.write("renamed", self._inventory.renamed())
 
     @_harmless
     def state(self, when: str) -> None:
@@ -210,5 +211,6 @@ class Probe:
 
     def _stop_if_enough(self, step: int) -> None:
         if self._stop_after is not None and step >= self._stop_after:
+            self.finish()
             self._journal.write("stopped", {"step": step})
             os._exit(STOPPED)

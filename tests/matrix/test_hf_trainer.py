@@ -67,7 +67,7 @@ def test_settings(judge: Judge, settings: str) -> None:
     """Every usual setting that saves by steps holds."""
     given = SETTINGS[settings]
     if hf.EPOCH % given.get("gradient_accumulation_steps", 1) and hf.VERSION < (4, 47):
-        pytest.skip("gradients of an epoch's last batches are carried into the next epoch, and lost by a resume")
+        pytest.skip("bug HF-30 of this release: what is accumulated at the end of an epoch is lost by a resume")
     if "save_safetensors" in given and hf.VERSION >= (5, 0):
         pytest.skip("transformers 5 always writes safetensors")
     assert_all_hold(judge, lambda job: hf.run_repaired(job, **given))

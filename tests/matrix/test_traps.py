@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from jobs import plain
 from pytest_ckpt.contracts import builtin
 from pytest_ckpt.contracts.resuming import Resumable
-from pytest_ckpt.contracts.saving import Count
+from pytest_ckpt.contracts.saving import Count, FinalStep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -376,3 +376,29 @@ def test_a_loader_that_is_iterated_again_draws_a_seed(judge: Judge) -> None:
     assert "violated" == verdict.status, verdict
     assert ("rng", 4) == (verdict.findings[0].component, verdict.findings[0].step)
     assert "draws a seed" in verdict.findings[0].cause
+
+
+def test_parameters_that_an_optimizer_shows_first_bear_the_names_of_their_model(judge: Judge) -> None:
+    """Where the forward pass runs inside the optimizer's step, parameters are met before the model that owns them."""
+
+    def train(job: Job) -> None:
+        model = plain.network(norm=False, dropout=0.0)
+        update = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        for step in range(1, LAST + 1):
+            inputs, targets = plain.batch(step)
+
+            def closure() -> float:
+                update.zero_grad()
+                loss = cross_entropy(model(inputs), targets)  # noqa: B023 - called at once
+                loss.backward()
+                return loss.item()
+
+            update.step(closure)
+        torch.save(model.state_dict(), job.path / "last.pt")
+
+    verdict = judge(train, FinalStep())["final_step"]
+    assert "held" == verdict.status
+    names = {f"Sequential:{layer}.{kind}" for layer in (0, 3) for kind in ("weight", "bias")}
+    for step in judge.baseline.steps:
+        assert names == set(step.state["weights"]) == set(step.state["update"])
+        assert {f"{name}/momentum_buffer" for name in names} >= set(step.state["optimizer"])
