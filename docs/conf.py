@@ -21,6 +21,7 @@ myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented_params"
+napoleon_use_ivar = True
 
 html_theme = "furo"
 html_static_path = ["_static"]

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 #: What stands for lines that are not shown.
 LEFT_OUT: Final = "..."
 _RULER: Final = re.compile(r"^(=+|_+|-+) (.+) [=_-]+$")
-_TEMP: Final = re.compile(r"\S*?/pytest-of-[^/\s]+/pytest-\d+/")
+_TEMP: Final = re.compile(r"\S*/pytest-of-[^/\s]+/pytest-\d+/")
 _SECONDS: Final = re.compile(r"\b\d+(\.\d+)?s\b")
 _NUMBER: Final = re.compile(r"\b\d+\.\d+(e[+-]?\d+)?\b|\b\d+e[+-]?\d+\b")
 

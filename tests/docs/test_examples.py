@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: Reasons to leave a block out are for what needs a network, a whole machine or another program: not for convenience.
 AT_MOST_NOT_RUN = 0.25
+#: Columns of code that a page shows beside its menu.
+WIDTH = 88
 
 
 def names_with_blocks() -> list[str]:
@@ -43,6 +45,12 @@ def test_the_page_shows_what_happens(name: str, tmp_path: Path, warm: Warm) -> N
     for example in outdated:
         assert "\n".join(example.expected) == "\n".join(example.found), f"{name}:{example.block.line}"
     assert [] == outdated
+
+
+def test_code_fits_the_page() -> None:
+    """No line of code has to be scrolled for."""
+    blocks = [block for path in pages() for block in read(path).blocks if block.language in {"python", "diff", "toml"}]
+    assert [] == [line for block in blocks for line in block.lines if len(line) > WIDTH]
 
 
 def test_few_blocks_are_not_run() -> None:
