@@ -99,7 +99,21 @@ def _position(name: str, facts: FrameworkFacts) -> Advice:
             "only after the sampler of the interrupted epoch has drawn.",
             fix="give the sampler a generator of its own, or resume at epoch boundaries only.",
         )
-    return _order(facts)
+    return _accumulation(facts) or _order(facts)
+
+
+def _accumulation(facts: FrameworkFacts) -> Advice | None:
+    """Explain that an update across the end of an epoch is cut in two, if there are such updates."""
+    batches, together = (int(facts.settings.get(name) or 1) for name in ("batches", "gradient_accumulation_steps"))
+    if version_of(facts.version) >= (4, 47) or batches % together == 0:
+        return None
+    return Advice(
+        cause=f"an epoch has {batches} batches and gradient_accumulation_steps={together} does not divide them; "
+        f"transformers {facts.version} carries the gradients of the last ones into the next epoch, and loses them "
+        "when it resumes.",
+        fix="choose gradient_accumulation_steps that divides the batches of an epoch, or use transformers 4.47 or "
+        "newer.",
+    )
 
 
 def _order(facts: FrameworkFacts) -> Advice:

@@ -185,6 +185,8 @@ def _facts(trainer: Any, args: Any, state: Any, observer: Observer) -> Framework
     settings["save_steps asked for"] = _text(args.save_steps)
     settings["callbacks"] = " ".join(type(callback).__name__ for callback in trainer.callback_handler.callbacks)
     settings["iterable data"] = _text(isinstance(trainer.train_dataset, IterableDataset))
+    loader = trainer.callback_handler.train_dataloader
+    settings["batches"] = "" if settings["iterable data"] == "True" or loader is None else _text(len(loader))
     settings["accelerate version"] = getattr(sys.modules.get("accelerate"), "__version__", "")
     return FrameworkFacts(
         name=HFTrainer.name,

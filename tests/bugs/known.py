@@ -221,6 +221,17 @@ BUGS: Final[tuple[Bug, ...]] = (
         says=("save_steps=0.1667 of 15 steps is 2.5 steps", "it saves every 3", "a whole number of steps"),
     ),
     Bug(
+        id="HF-30",
+        affected={"transformers": "<4.47"},  # seen up to 4.46.3, not in 4.57.6
+        source=f"{_ISSUE}22143",
+        contract="resumable",
+        sentence="resumed from step 2: step 3 differs from the uninterrupted run in data",
+        step=3,
+        component="data",
+        checkpoint="checkpoint-2",
+        says=("gradient_accumulation_steps=2 does not divide", "loses them when it resumes"),
+    ),
+    Bug(
         id="AX-01",
         affected={"transformers": "<4.42"},
         source=f"{_AXOLOTL}1613",

@@ -204,3 +204,13 @@ def test_hf_22_stream_in_its_second_pass(shows: Shows) -> None:
 def test_hf_22_stream_in_its_first_pass(shows: Shows) -> None:
     """In its first pass the place is found again."""
     shows.not_with(job(data=hf.Stream(), **TWELVE), Resumable(steps=[3]))
+
+
+def test_hf_30_update_across_two_epochs(shows: Shows) -> None:
+    """Gradients accumulated at the end of an epoch for an update in the next one are lost when it is resumed."""
+    shows("HF-30", job(max_steps=5, save_steps=2, gradient_accumulation_steps=2), Resumable(steps=[2]))
+
+
+def test_hf_30_updates_within_epochs(shows: Shows) -> None:
+    """Where accumulation divides the batches of an epoch there is nothing to lose."""
+    shows.not_with(job(max_steps=5, save_steps=2, gradient_accumulation_steps=hf.EPOCH), Resumable())
