@@ -15,7 +15,6 @@ from .pages import ROOT, pages, read
 from .running import Reader, Warm
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 #: Reasons to leave a block out are for what needs a network, a whole machine or another program: not for convenience.
@@ -27,15 +26,6 @@ WIDTH = 88
 def names_with_blocks() -> list[str]:
     """Return the pages that have something to run."""
     return [read(path).name for path in pages() if any(block.is_run for block in read(path).blocks)]
-
-
-@pytest.fixture(scope="module")
-def warm() -> Iterator[Warm]:
-    """Run commands without importing the frameworks each time."""
-    pytest.importorskip("transformers")
-    process = Warm()
-    yield process
-    process.close()
 
 
 @pytest.mark.parametrize("name", names_with_blocks())
