@@ -12,6 +12,7 @@ from pytest_ckpt.errors import HarnessError, InvalidArgument
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
     from pytest_ckpt.lab import Lab
     from pytest_ckpt.records.experiment import Seeds
     from pytest_ckpt.records.run import RunRecord
@@ -21,14 +22,14 @@ if TYPE_CHECKING:
 @pytest.fixture
 def ckpt_job(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Job:
     """The job under test: where to write (`dir`) and where to resume from (`resume_from`)."""
-    from pytest_ckpt.plugin import is_contract_item
+    from pytest_ckpt.shell.known import is_contract_item
 
     if not is_contract_item(request.node):
         message = (
             f"{request.node.nodeid} uses ckpt_job and asks for no contract: mark it, such as with "
             "@pytest.mark.ckpt_final_step; a test that asserts by hand uses ckpt_run"
         )
-        raise InvalidArgument(message)
+        pytest.fail(message, pytrace=False)
     return _new_job(request, tmp_path_factory, request.node.originalname or request.node.name)
 
 
@@ -39,9 +40,10 @@ def ckpt_run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
     if why := missing_torch():
         pytest.skip(why)
-    make = partial(_new_job, request, tmp_path_factory)
+    run = CkptRun(partial(_new_job, request, tmp_path_factory), request)
     with only_new_objects():
-        yield CkptRun(make, request)
+        yield run
+    run.close()
 
 
 class CkptRun:
@@ -50,7 +52,7 @@ class CkptRun:
     def __init__(self, new_job: Callable[[str], Job], request: pytest.FixtureRequest) -> None:
         self._new_job = new_job
         self._request = request
-        self._labs: list[tuple[RunRecord, Lab]] = []
+        self._labs: list[Lab] = []
 
     def __call__(self, train: Callable[[Job], object], *, check: bool = True) -> RunRecord:
         """Run `train(job)` undisturbed and return what was seen.
@@ -63,8 +65,8 @@ class CkptRun:
             HarnessError: the job did not end well, and `check` is set.
         """
         from pytest_ckpt.lab import Lab, LabSettings
-        from pytest_ckpt.plugin import frameworks_of
         from pytest_ckpt.settings import settings_key
+        from pytest_ckpt.shell.known import frameworks_of
 
         config = self._request.config
         settings = config.stash[settings_key]
@@ -78,10 +80,18 @@ class CkptRun:
             settings=LabSettings(timeout=settings.timeout, start_method=settings.start_method),
             skips=(pytest.skip.Exception,),
         )
+        self._labs.append(lab)
         run = lab.run()
         lab.leave()
-        self._labs.append((run, lab))
         return _checked(run) if check else run
+
+    def close(self) -> None:
+        """Remove the evidence of all runs, unless `--ckpt-keep` asks for it."""
+        from pytest_ckpt.settings import settings_key
+
+        for lab in self._labs:
+            if not self._request.config.stash[settings_key].keep:
+                lab.close()
 
     def resume(
         self,
@@ -105,9 +115,9 @@ class CkptRun:
             InvalidArgument: there is no such checkpoint, or `run` is of another test.
             HarnessError: the job did not end well, and `check` is set.
         """
-        from pytest_ckpt.records.experiment import resume
+        from pytest_ckpt.records.experiment import BASELINE, resume
 
-        lab = next((lab for known, lab in self._labs if known is run), None)
+        lab = next((lab for lab in self._labs if lab.runs.get(BASELINE) is run), None)
         if lab is None:
             message = "ckpt_run.resume needs a record that ckpt_run(...) returned in this test"
             raise InvalidArgument(message)
@@ -137,8 +147,8 @@ def _checked(run: RunRecord) -> RunRecord:
 
 
 def _new_job(request: pytest.FixtureRequest, factory: pytest.TempPathFactory, name: str) -> Job:
-    from pytest_ckpt.plugin import frameworks_of
     from pytest_ckpt.runs.job import Job
+    from pytest_ckpt.shell.known import frameworks_of
 
     directory = factory.mktemp("".join(c if c.isalnum() or c in "-_" else "_" for c in name)[:60]) / "job"
     directory.mkdir()

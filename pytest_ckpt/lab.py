@@ -16,7 +16,7 @@ from pytest_ckpt.checkpoints.reading import FileContent, ReadError, read_tensors
 from pytest_ckpt.checkpoints.store import EvidenceStore
 from pytest_ckpt.checkpoints.units import Unit
 from pytest_ckpt.contracts.base import Evidence, NoAdvice
-from pytest_ckpt.experiments.conditions import prepare
+from pytest_ckpt.experiments.conditions import prepare, seed_of
 from pytest_ckpt.records.experiment import BASELINE
 from pytest_ckpt.records.run import Outcome, RunRecord
 from pytest_ckpt.runs.assemble import Assembled, assemble
@@ -60,6 +60,7 @@ class Lab:
         folder: where evidence is kept; emptied by `close`.
         seed_text: what seeds are derived from; equal texts give equal runs.
         skips: exceptions by which a job says that it can't run here.
+        reseed: whether each process is seeded before the job; otherwise it keeps the random state it was forked with.
     """
 
     job: Job
@@ -69,6 +70,7 @@ class Lab:
     frameworks: Sequence[Framework] = ()
     settings: LabSettings = field(default_factory=LabSettings)
     skips: tuple[type[BaseException], ...] = ()
+    reseed: bool = True
     runs: dict[Experiment, RunRecord] = field(default_factory=dict)
     _initial: Tree | None = None
     _contents: dict[str, FileContent | ReadError] = field(default_factory=dict)
@@ -135,7 +137,7 @@ class Lab:
             body=self.body,
             folder=folder,
             store=self.folder / "evidence",
-            seed=start.seed,
+            seed=start.seed if self.reseed else seed_of(self.seed_text),
             resume_from=start.resume_from,
             is_baseline=experiment.kind in {"baseline", "repeat"},
             stop_after=experiment.stop_after,
@@ -161,6 +163,7 @@ class Lab:
     def _start(self, plan: RunPlan, method: str) -> Ended:
         timeout, stdout, stderr = self.settings.timeout, plan.output("stdout"), plan.output("stderr")
         if method == "fork":
+            plan = plan if self.reseed else replace(plan, seed=None)
             return run_forked(partial(run_job, plan), timeout=timeout, stdout=stdout, stderr=stderr)
         return run_spawned(run_job, (plan,), timeout=timeout, stdout=stdout, stderr=stderr)
 
@@ -286,7 +289,8 @@ def _sections(plan: RunPlan) -> dict[str, str]:
     found = {}
     for title in ("stdout", "stderr", "log", "warnings"):
         path = plan.output(title)
-        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+        raw = path.read_bytes() if path.exists() else b""  # as text, the carriage returns of progress bars were lost
+        text = raw.decode(errors="replace")
         if text.strip():
             found[title] = text
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from functools import partial
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 import pytest
 
@@ -21,33 +21,34 @@ from pytest_ckpt.fixtures import (  # noqa: F401 - pytest finds fixtures in the 
     tiny_vectors,
 )
 from pytest_ckpt.settings import settings_key
+from pytest_ckpt.shell.known import asked_key, frameworks_of, is_contract_item, registry_of
 from pytest_ckpt.shell.names import BUILTIN, DEFAULT_SET, PREFIX, contract_marks
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator, Mapping, Sequence
 
-    from pytest_ckpt.frameworks.protocol import Framework
-    from pytest_ckpt.records.verdict import JobResult
+    from pytest_ckpt.records.verdict import JobResult, Verdict
     from pytest_ckpt.runs.job import Job
     from pytest_ckpt.shell.jobs import JobSession
     from pytest_ckpt.shell.marks import Asked, Registry
     from pytest_ckpt.shell.seeding import Seeding
 
+
+class _Worker(Protocol):
+    """A worker of pytest-xdist, as far as it is used here."""
+
+    @property
+    def workeroutput(self) -> Mapping[str, list[str]]:
+        """What it has left at its end; a worker that crashed has no such attribute."""
+
+
 #: The parameter by which a test's items are told apart; no fixture of a user has this name.
 _PARAMETER: Final = "_ckpt_contract"
 
-registry_key: pytest.StashKey[Registry] = pytest.StashKey()
-frameworks_key: pytest.StashKey[Sequence[Framework]] = pytest.StashKey()
 jobs_key: pytest.StashKey[JobSession] = pytest.StashKey()
-asked_key: pytest.StashKey[Asked] = pytest.StashKey()
 test_key: pytest.StashKey[str] = pytest.StashKey()
 result_key: pytest.StashKey[JobResult] = pytest.StashKey()
 seeds_key: pytest.StashKey[Seeding] = pytest.StashKey()
-
-
-def is_contract_item(item: pytest.Item) -> bool:
-    """Say whether an item stands for one contract of one test."""
-    return asked_key in item.stash
 
 
 # -- the session -----------------------------------------------------------------------------------------------------
@@ -80,27 +81,6 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(Summary(config), "ckpt-summary")
 
 
-def registry_of(config: pytest.Config) -> Registry:
-    """Return the kinds of contracts that this session knows."""
-    if registry_key not in config.stash:
-        from pytest_ckpt import contracts
-        from pytest_ckpt.shell.marks import Registry
-
-        added = [kind for kinds in config.hook.pytest_ckpt_contracts(config=config) for kind in kinds]
-        config.stash[registry_key] = Registry([*contracts.builtin(), *added])
-    return config.stash[registry_key]
-
-
-def frameworks_of(config: pytest.Config) -> Sequence[Framework]:
-    """Return the adapters of frameworks that this session knows, those added by others first."""
-    if frameworks_key not in config.stash:
-        from pytest_ckpt import frameworks
-
-        added = [one for some in config.hook.pytest_ckpt_frameworks(config=config) for one in some]
-        config.stash[frameworks_key] = (*added, *frameworks.builtin())
-    return config.stash[frameworks_key]
-
-
 def pytest_report_header(config: pytest.Config) -> str | None:
     """Say that contracts are checked, and how."""
     settings = config.stash[settings_key]
@@ -114,14 +94,16 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 # -- markers become items --------------------------------------------------------------------------------------------
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Make an item of each contract that a test asks for; last, so that the contract ends the item's name."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> Generator[None, object, object]:
+    """Make an item of each contract that a test asks for; after all others, so that the contract ends the item's name."""
+    result = yield
     marks = contract_marks(metafunc.definition)
     if marks:
         names = _names(registry_of(metafunc.config), marks)
         metafunc.fixturenames.append(_PARAMETER)
         metafunc.parametrize(_PARAMETER, names, ids=names)
+    return result
 
 
 def _names(registry: Registry, marks: Sequence[pytest.Mark]) -> list[str]:
@@ -132,10 +114,30 @@ def _names(registry: Registry, marks: Sequence[pytest.Mark]) -> list[str]:
         return ["invalid"]
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Check every marker's arguments, and tie each item to its contract."""
-    problems = dict.fromkeys(problem for item in items if (problem := _tie(config, item)))
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Generator[None, object, object]:
+    """Check every marker's arguments, and tie each item to its contract; then look for markers that came too late."""
+    _report_problems(config, items, [problem for item in items if (problem := _tie(config, item))])
+    result = yield
+    _report_problems(
+        config, items, [_late(item) for item in items if contract_marks(item) and not is_contract_item(item)]
+    )
+    return result
+
+
+def _report_problems(config: pytest.Config, items: list[pytest.Item], problems: Sequence[str]) -> None:
+    """End the session with what is wrong, each problem once."""
+    if problems and hasattr(config, "workerinput"):  # pytest-xdist takes an exception here for a bug of its own
+        items.clear()
+        config.workeroutput["ckpt_problems"] = list(dict.fromkeys(problems))  # type: ignore[attr-defined]
+    elif problems:
+        raise pytest.UsageError("\n".join(dict.fromkeys(problems)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: _Worker) -> None:
+    """Say in the controller what a worker has found wrong with the markers."""
+    problems = getattr(node, "workeroutput", {}).get("ckpt_problems")
     if problems:
         raise pytest.UsageError("\n".join(problems))
 
@@ -160,8 +162,15 @@ def _tie(config: pytest.Config, item: pytest.Item) -> str | None:
         reason = "checkpoint contracts are switched on by --ckpt-contract (or ini ckpt_contract = true)"
         item.add_marker(pytest.mark.skip(reason=reason))
     elif asked[name].xfail:
-        item.add_marker(pytest.mark.xfail(reason=asked[name].xfail, raises=ContractViolation))
+        broken = pytest.RaisesExc(ContractViolation, check=_is_broken)
+        item.add_marker(pytest.mark.xfail(reason=asked[name].xfail, raises=broken))
     return None
+
+
+def _is_broken(error: BaseException) -> bool:
+    """Say whether a contract is broken, and not merely undecided: only that can be expected."""
+    verdict: Verdict | None = getattr(error, "verdict", None)
+    return verdict is not None and verdict.status == "violated"
 
 
 def _unfit(item: pytest.Item, name: str) -> str | None:
@@ -176,6 +185,12 @@ def _unfit(item: pytest.Item, name: str) -> str | None:
             f"{mark} needs the fixture ckpt_job as an argument of the test: it says where to write and to resume from"
         )
     return None
+
+
+def _late(item: pytest.Item) -> str:
+    """Say that a marker was added when the items of its test were made already."""
+    mark = contract_marks(item)[0].name
+    return f"{item.nodeid}: {mark} was added when tests had been collected; put it on the function, its class or its module"
 
 
 def _without_contract(nodeid: str, name: str) -> str:
@@ -194,7 +209,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         if is_contract_item(item):
             asked = item.stash[asked_key]
             tests.setdefault(item.stash[test_key], {})[asked.contract.name] = asked
-    if tests and config.stash[settings_key].enabled:
+    if tests and config.stash[settings_key].enabled and not _only_looks(config):
         from pytest_ckpt.shell.jobs import JobSession, shared_folder
 
         config.stash[jobs_key] = JobSession(
@@ -203,6 +218,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             frameworks=frameworks_of(config),
             asked=tests,
         )
+
+
+def _only_looks(config: pytest.Config) -> bool:
+    """Say whether a session shows tests and fixtures and calls no test."""
+    return any(config.getoption(name, default=False) for name in ("collectonly", "setuponly", "setupplan"))
 
 
 # -- an item becomes a verdict ---------------------------------------------------------------------------------------
@@ -233,16 +253,19 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
 
 def _run(item: pytest.Function, jobs: JobSession, test: str) -> JobResult:
     """Run the job of a test, whose fixtures have been set up."""
+    from pytest_ckpt.shell.jobs import rehearse_in_process
     from pytest_ckpt.shell.marks import fixtures_of
+    from pytest_ckpt.shell.trainers import live_trainers, warning_on
 
     arguments = fixtures_of(item.obj, item.funcargs)
     body = partial(item.obj, **arguments)
     job = cast("Job", item.funcargs["ckpt_job"])
+    trainers = live_trainers(arguments, jobs.frameworks)
+    for name, trainer in trainers.items():
+        item.warn(warning_on(name, trainer))
     if item.config.getoption("usepdb") or item.config.getoption("trace"):
-        from pytest_ckpt.shell.jobs import rehearse_in_process
-
-        rehearse_in_process(job, body)
-    return jobs.run(test, job, body)
+        rehearse_in_process(item, job)
+    return jobs.run(test, job, body, reseed=not trainers)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -290,5 +313,5 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     if is_contract_item(item) and jobs_key in item.config.stash:
         from pytest_ckpt.shell.summary import annotate
 
-        annotate(report, item.stash[asked_key].contract.name, item.stash.get(result_key, None))
+        annotate(item, report, item.stash[asked_key].contract.name, item.stash.get(result_key, None))
     return report

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from collections.abc import Sequence
 
 _DEVICES: Final = ("cpu", "cuda", "auto")
@@ -53,7 +53,7 @@ def add_options(parser: pytest.Parser) -> None:
         metavar="SECONDS",
         help=f"End one run of a job after so many seconds. Default: {_DEFAULT_TIMEOUT:.0f}. Ini: ckpt_timeout.",
     )
-    parser.addini("ckpt_timeout", "Seconds that one run of a job may take.", type="string", default=None)
+    parser.addini("ckpt_timeout", "Seconds that one run of a job may take.", type="float", default=_DEFAULT_TIMEOUT)
     group.addoption(
         "--ckpt-report",
         dest="ckpt_report",
@@ -75,7 +75,7 @@ def _flag(parser: pytest.Parser, group: pytest.OptionGroup, name: str, text: str
     parser.addini(f"ckpt_{name}", text, type="bool", default=False)
 
 
-def _choice(  # noqa: PLR0913 - the parts of an option
+def _choice(  # noqa: PLR0913, PLR0917 - the parts of an option
     parser: pytest.Parser, group: pytest.OptionGroup, name: str, choices: Sequence[str], default: str, text: str
 ) -> None:
     dest = f"ckpt_{name.replace('-', '_')}"
@@ -100,32 +100,39 @@ def resolve(config: pytest.Config) -> Settings:
     )
 
 
+def _ini(config: pytest.Config, name: str) -> Any:  # noqa: ANN401 - of the type that was declared
+    """Return the value of an ini option."""
+    try:
+        return config.getini(name)
+    except (TypeError, ValueError, pytest.UsageError) as error:  # that do not always name the option
+        raise pytest.UsageError(f"ini option {name}: {error}") from error  # noqa: EM102, TRY003
+
+
 def _switched_on(config: pytest.Config, name: str) -> bool:
-    return bool(config.getoption(name) or config.getini(name))
+    return bool(config.getoption(name) or _ini(config, name))
 
 
 def _chosen(config: pytest.Config, name: str, choices: Sequence[str]) -> str:
-    value = config.getoption(name) or config.getini(name)
+    value = config.getoption(name) or _ini(config, name)
     if value not in choices:
-        message = f"ini option {name} = {value!r}: choose one of {', '.join(choices)}"
+        message = f"ini option {name}: choose one of {', '.join(choices)}; got {value!r}"
         raise pytest.UsageError(message)
     return str(value)
 
 
 def _seconds(config: pytest.Config) -> float:
-    value = config.getoption("ckpt_timeout")
-    if value is None:
-        value = config.getini("ckpt_timeout") or _DEFAULT_TIMEOUT
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = 0.0
+    flag = config.getoption("ckpt_timeout")
+    seconds = float(_ini(config, "ckpt_timeout") if flag is None else flag)
     if not 0 < seconds < float("inf"):
-        message = f"ckpt_timeout = {value!r}: give the seconds that one run of a job may take, a number above 0"
+        where = "ini option ckpt_timeout" if flag is None else "--ckpt-timeout"
+        message = f"{where}: give the seconds that one run of a job may take, a number above 0; got {seconds:g}"
         raise pytest.UsageError(message)
     return seconds
 
 
 def _report(config: pytest.Config) -> Path | None:
-    value = config.getoption("ckpt_report") or config.getini("ckpt_report")
-    return None if not value else config.invocation_params.dir / value
+    """Return the file for the report: a flag is relative to where pytest was started, ini to the root."""
+    if flag := config.getoption("ckpt_report"):
+        return Path(config.invocation_params.dir / flag)
+    value = _ini(config, "ckpt_report")
+    return Path(config.rootpath / value) if value else None

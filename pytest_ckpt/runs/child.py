@@ -47,6 +47,7 @@ class RunPlan:
 
     Attributes:
         body: the job; called without arguments.
+        seed: of the global random generators; None keeps the states that they were forked with.
         skips: exception types by which a job says that it can't run here.
     """
 
@@ -54,7 +55,7 @@ class RunPlan:
     body: Callable[[], object]
     folder: Path
     store: Path
-    seed: int
+    seed: int | None
     resume_from: Path | None
     is_baseline: bool
     stop_after: int | None
@@ -75,7 +76,8 @@ def run_job(plan: RunPlan) -> int:
     """Run the job in this process, which belongs to it alone, and return the exit code."""
     journal = Journal(plan.journal)
     _capture(plan)
-    _seed(plan.seed)
+    if plan.seed is not None:
+        _seed(plan.seed)
     watcher = Watcher(plan.job.path, EvidenceStore(plan.store), journal)
     probe = _probe(plan, journal, watcher)
     watcher.look(0, "start")
@@ -84,7 +86,7 @@ def run_job(plan: RunPlan) -> int:
     probe.state("exit")
     _finish_threads()
     probe.look("exit")
-    journal.write("owners", {"modules": probe.owners()})
+    probe.finish()
     journal.write("imported", {"modules": [name for name in WORTH_IMPORTING if name in sys.modules]})
     if plan.job.pattern is not None:
         journal.write("layout", {"pattern": plan.job.pattern})

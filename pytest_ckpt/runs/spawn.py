@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import faulthandler
 import inspect
+import logging
 import os
 import pickle
 import signal
@@ -77,9 +78,25 @@ def _forget_pytest() -> None:
     faulthandler.disable()
     reset_signals()
     _forget_exit_functions()
+    _forget_log_handlers()
     sys.excepthook = sys.__excepthook__
     sys.unraisablehook = sys.__unraisablehook__
     threading.excepthook = threading.__excepthook__
+
+
+def _forget_log_handlers() -> None:
+    """Take away the handlers of pytest, and what others hold of its captured streams, where nobody would find the records."""
+    for handler in list(logging.getLogger().handlers):
+        if _is_of_pytest(handler) and not hasattr(handler, "records"):  # those stay in memory, for caplog
+            logging.getLogger().removeHandler(handler)
+    for reference in list(logging._handlerList):  # type: ignore[attr-defined]  # noqa: SLF001 - each logger has its own
+        handler = reference()
+        if isinstance(handler, logging.StreamHandler) and _is_of_pytest(handler.stream):
+            handler.stream = sys.stderr
+
+
+def _is_of_pytest(value: object) -> bool:
+    return type(value).__module__.startswith("_pytest.")
 
 
 def _forget_exit_functions() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import hashlib
 import importlib.util
 import json
 import shutil
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -22,16 +23,19 @@ from pytest_ckpt.records.verdict import JobResult, Timeline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+
     from pytest_ckpt.contracts.base import Contract
     from pytest_ckpt.frameworks.protocol import Framework
-    from pytest_ckpt.shell.marks import Asked
     from pytest_ckpt.records.run import RunRecord
     from pytest_ckpt.records.verdict import Verdict
     from pytest_ckpt.runs.job import Job
     from pytest_ckpt.settings import Settings
+    from pytest_ckpt.shell.marks import Asked
 
 #: Characters of a run's captured output that a report shows.
 _SHOWN: Final = 4000
+#: What the system says of a full disk.
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 #: What `pytest.fail` raises; pytest gives it no other public name.
 _Failed: Any = pytest.fail.Exception
 
@@ -65,20 +69,33 @@ class JobSession:
                 self.release(test)
         return self.results.get(test)
 
-    def run(self, test: str, job: Job, body: Callable[[], object]) -> JobResult:
-        """Run a test's job for all of its selected contracts and keep what it came to."""
+    def run(self, test: str, job: Job, body: Callable[[], object], *, reseed: bool = True) -> JobResult:
+        """Run a test's job for all of its selected contracts and keep what it came to.
+
+        Args:
+            reseed: whether each process of the job is seeded; otherwise it keeps the random state it was forked with.
+        """
         started = time.monotonic()
-        lab = self._lab(test, job, body)
-        result = _judge(lab, test, [asked.contract for asked in self.asked[test].values()], started)
+        lab = self._lab(test, job, body, reseed=reseed)
+        contracts = [asked.contract for asked in self.asked[test].values()]
+        try:
+            result = _judge(lab, test, contracts, started)
+        except (HarnessError, OSError) as error:
+            result = JobResult(test=test, error=_unobserved(error, lab), kept_dirs=_kept(lab))
         if not self.settings.keep and not result.kept_dirs:
             lab.close()
         self.results[test] = result
         if self.folder is not None:
-            path = _file(self.folder, test, "json")
-            temporary = path.with_suffix(".part")
+            self._share(self.folder, result)
+        return result
+
+    def _share(self, folder: Path, result: JobResult) -> None:
+        """Let the other workers read it; where that can't be written, each of them runs the job for itself."""
+        path = _file(folder, result.test, "json")
+        temporary = path.with_suffix(".part")
+        with suppress(OSError):
             temporary.write_text(json.dumps(result.to_json()), encoding="utf-8")
             temporary.replace(path)
-        return result
 
     def release(self, test: str) -> None:
         """Let other workers run or read the test's job."""
@@ -92,7 +109,7 @@ class JobSession:
             lock.acquire()
             self._locks[test] = lock
 
-    def _lab(self, test: str, job: Job, body: Callable[[], object]) -> Lab:
+    def _lab(self, test: str, job: Job, body: Callable[[], object], *, reseed: bool) -> Lab:
         return Lab(
             job=job,
             body=body,
@@ -101,6 +118,7 @@ class JobSession:
             frameworks=self.frameworks,
             settings=LabSettings(timeout=self.settings.timeout, start_method=self.settings.start_method),
             skips=(pytest.skip.Exception,),
+            reseed=reseed,
         )
 
 
@@ -118,8 +136,7 @@ def _judge(lab: Lab, test: str, contracts: Sequence[Contract], started: float) -
     if outcome.status == "skipped":
         return replace(result, skipped=outcome.message)
     if not outcome.ok:
-        kept = (f"{lab.folder}: journal and output of the run",)
-        return replace(result, error=_failed(baseline), sections=_sections(lab), kept_dirs=kept)
+        return replace(result, error=_failed(baseline), sections=_sections(lab), kept_dirs=_kept(lab))
     verdicts = lab.judge(contracts)
     lab.leave()
     broken = any(verdict.status in {"violated", "inconclusive"} for verdict in verdicts)
@@ -153,6 +170,20 @@ def _failed(run: RunRecord) -> str:
     return "\n".join(lines)
 
 
+def _unobserved(error: HarnessError | OSError, lab: Lab) -> str:
+    """Say why the job's runs could not be carried out or observed: the reason is not in the job."""
+    if isinstance(error, HarnessError):
+        return f"the job could not be run: {error}"
+    advice = (
+        "give it room, or another place with --basetemp" if error.errno in _FULL else "see to it that it can be used"
+    )
+    return f"the job could not be run: {error}\n  its runs and their evidence need {lab.folder.parent}; {advice}"
+
+
+def _kept(lab: Lab) -> tuple[str, ...]:
+    return (f"{lab.folder}: journals and output of the runs",) if lab.folder.exists() else ()
+
+
 def _sections(lab: Lab) -> tuple[tuple[str, ...], ...]:
     """Return the captured output of the baseline and of runs that failed."""
     runs = [run for run in lab.runs.values() if run.experiment.kind == "baseline" or not run.outcome.ok]
@@ -163,7 +194,7 @@ def _sections(lab: Lab) -> tuple[tuple[str, ...], ...]:
 
 def _shown(text: str) -> str:
     """Return the end of a text, of progress bars only their last state."""
-    lines = [line.rpartition("\r")[2] for line in text.splitlines()]
+    lines = [line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n")]
     text = "\n".join(line for line in lines if line.strip())
     return text if len(text) <= _SHOWN else f"[...]\n{text[-_SHOWN:]}"
 
@@ -254,10 +285,10 @@ def conclude(result: JobResult, asked: Asked, nodeid: str) -> None:
         raise ContractFailure(explain(verdict, result, nodeid), verdict)
 
 
-def rehearse_in_process(job: Job, body: Callable[[], object]) -> None:
-    """Call a job in this process, where a debugger can stop in it, and leave its directory as it was."""
+def rehearse_in_process(item: pytest.Function, job: Job) -> None:
+    """Call a test's job in this process, where a debugger can stop in it, and leave its directory as it was."""
     before = sorted(job.path.iterdir())
-    body()
+    item.ihook.pytest_pyfunc_call(pyfuncitem=item)  # as pytest calls a test: that is where --trace steps in
     for path in set(job.path.iterdir()) - set(before):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

@@ -38,8 +38,14 @@ class Registry:
     def __init__(self, kinds: Iterable[type[Contract]]) -> None:
         self.kinds: dict[str, type[Contract]] = {}
         for kind in kinds:
+            if not (isinstance(kind, type) and str(getattr(kind, "name", "")).isidentifier()):
+                message = (
+                    f"pytest_ckpt_contracts returned {kind!r}: return classes with a `name` that can end a marker's"
+                )
+                raise pytest.UsageError(message)
             if kind.name in self.kinds or kind.name == DEFAULT_SET:
-                message = f"two contracts are called {kind.name!r}: {kind!r} and {self.kinds.get(kind.name)!r}"
+                other = _home(self.kinds[kind.name]) if kind.name in self.kinds else "the default set"
+                message = f"two contracts are called {kind.name!r}: {_home(kind)} and {other}"
                 raise pytest.UsageError(message)
             self.kinds[kind.name] = kind
 
@@ -78,18 +84,24 @@ class Registry:
         kind = self.kinds.get(name)
         if kind is None:
             close = difflib.get_close_matches(name, [*self.kinds, DEFAULT_SET], n=1)
-            hint = f"; did you mean {PREFIX}{close[0]}?" if close else ""
-            message = (
-                f"unknown contract marker {mark.name}{hint} Known: {', '.join(PREFIX + known for known in self.kinds)}"
-            )
+            hint = f"; did you mean {PREFIX}{close[0]}?" if close else "."
+            known = ", ".join(PREFIX + known for known in self.kinds)
+            message = f"unknown contract marker {mark.name}{hint} Known: {known}"
             raise InvalidArgument(message)
         keywords = dict(mark.kwargs)
         xfail = _xfail(mark.name, keywords)
+        unknown = [repr(keyword) for keyword in keywords if keyword not in inspect.signature(kind).parameters]
+        if unknown:
+            raise InvalidArgument(_wrong(mark, signature(kind), f"there is no argument {' nor '.join(unknown)}"))
         try:
             inspect.signature(kind).bind(*mark.args, **keywords)
             return Asked(contract=kind(*mark.args, **keywords), xfail=xfail)
         except (TypeError, InvalidArgument) as error:
             raise InvalidArgument(_wrong(mark, signature(kind), str(error))) from error
+
+
+def _home(kind: type[Contract]) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def signature(kind: type[Contract]) -> str:

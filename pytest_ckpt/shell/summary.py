@@ -5,43 +5,59 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+import pytest
 
 from pytest_ckpt import __version__
 from pytest_ckpt.errors import HarnessError
 from pytest_ckpt.records.verdict import ItemReport, JobResult
 from pytest_ckpt.report import json_report, junit, terminal
 from pytest_ckpt.settings import settings_key
+from pytest_ckpt.shell.names import PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    import pytest
-
+_PACKAGE: Final = Path(__file__).resolve().parents[1]
 #: The attribute of a report that carries what an item came to; JSON text, as it crosses between processes.
 _ATTRIBUTE: Final = "ckpt"
 
 
-def annotate(report: pytest.TestReport, contract: str, result: JobResult | None) -> None:
+def annotate(item: pytest.Item, report: pytest.TestReport, contract: str, result: JobResult | None) -> None:
     """Put what an item came to on its report."""
-    verdict = result.verdict_of(contract) if result is not None else None
-    if report.when == "setup" and report.passed:
+    if (report.when == "setup" and report.passed) or (report.when == "teardown" and not report.failed):
         return
-    if report.when == "teardown" and not report.failed:
-        return
-    job = None if result is None else replace(result, sections=(), verdicts=())
-    item = ItemReport(
+    _locate(report, item)
+    entry = ItemReport(
         nodeid=report.nodeid,
         contract=contract,
         outcome=_outcome(report),
         reason=_reason(report),
-        verdict=verdict,
-        job=job,
+        verdict=result.verdict_of(contract) if result is not None else None,
+        job=None if result is None else replace(result, sections=(), verdicts=()),
     )
-    setattr(report, _ATTRIBUTE, json.dumps(item.to_json()))
-    report.user_properties += junit.properties(item)
+    setattr(report, _ATTRIBUTE, json.dumps(entry.to_json()))
+    others = [(name, value) for name, value in item.user_properties if not name.startswith(PREFIX)]
+    item.user_properties[:] = [*others, *junit.properties(entry)]  # junit-xml takes them from the teardown's report
+    report.user_properties = list(item.user_properties)
     if report.failed and result is not None:
         report.sections += [(title, text) for title, text in result.sections]
+
+
+def _locate(report: pytest.TestReport, item: pytest.Item) -> None:
+    """Let what we raise be shown at the test, not at a line of ours."""
+    path, line, _ = item.reportinfo()
+    crash = getattr(report.longrepr, "reprcrash", None)
+    if isinstance(report.longrepr, tuple) and _is_ours(report.longrepr[0]):
+        report.longrepr = (str(path), (line or 0) + 1, report.longrepr[2])
+    elif crash is not None and _is_ours(crash.path):
+        crash.path, crash.lineno = str(path), (line or 0) + 1
+
+
+def _is_ours(path: str) -> bool:
+    return Path(path).is_relative_to(_PACKAGE)
 
 
 def _outcome(report: pytest.TestReport) -> str:
@@ -68,18 +84,31 @@ class Summary:
         self._config = config
         self._items: dict[str, ItemReport] = {}
         self._expected: set[str] = set()
+        self._crashed: set[str] = set()
         self._started = time.time()
         self._unwritten = ""
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Remember which items were selected."""
-        from pytest_ckpt.plugin import is_contract_item  # the plugin registers this class
+        from pytest_ckpt.shell.known import is_contract_item  # the plugin registers this class
 
         self._expected |= {item.nodeid for item in session.items if is_contract_item(item)}
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
+        """Remember which items the workers have selected: all of them the same, of which the names are known here."""
+        from pytest_ckpt.shell.known import registry_of  # as above
+
+        ends = tuple(f"{before}{name}]" for name in registry_of(self._config).kinds for before in "[-")
+        self._expected |= {nodeid for nodeid in ids if nodeid.partition("@")[0].endswith(ends)}  # @: a group of workers
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Collect an item's report, in this process or from a worker."""
         text = getattr(report, _ATTRIBUTE, None)
+        if text is None and report.when == "call":
+            self._expected.discard(report.nodeid)  # another plugin's item whose name looks like one of ours
+        elif text is None and report.when not in {"setup", "call", "teardown"}:  # so pytest-xdist reports a crash
+            self._crashed.add(report.nodeid)
         if text is not None:
             item = ItemReport.from_json(json.loads(text))
             known = self._items.get(item.nodeid)
@@ -88,7 +117,7 @@ class Summary:
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Show the section, in the controlling process only."""
-        if self._is_worker() or not (self._items or self._expected):
+        if self._is_worker() or self._config.option.collectonly or not (self._items or self._expected):
             return
         width = terminalreporter._tw.fullwidth  # noqa: SLF001 - the public class has no width
         items = self._in_order()
@@ -129,9 +158,14 @@ class Summary:
         return sorted(self._expected - set(self._items))
 
     def _missing_lines(self) -> Iterable[str]:
-        missing = self._missing()
-        if missing:
-            yield f"{len(missing)} selected contracts came to no verdict: the session ended before them, first {missing[0]}"
+        missing = set(self._missing())
+        for nodeids, why in (
+            (missing & self._crashed, "a worker of pytest-xdist crashed in them"),
+            (missing - self._crashed, "the session ended before them"),
+        ):
+            if nodeids:
+                contracts = "1 selected contract" if len(nodeids) == 1 else f"{len(nodeids)} selected contracts"
+                yield f"{contracts} came to no verdict: {why}, first {min(nodeids)}"
 
     def _is_worker(self) -> bool:
         return hasattr(self._config, "workerinput")
