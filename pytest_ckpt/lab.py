@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import shutil
+import signal
 import sys
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -22,6 +23,7 @@ from pytest_ckpt.records.run import Outcome, RunRecord
 from pytest_ckpt.runs.assemble import Assembled, assemble
 from pytest_ckpt.runs.child import RunPlan, run_job
 from pytest_ckpt.runs.journal import events
+from pytest_ckpt.runs.spawn import CRASHED
 from pytest_ckpt.runs.supervise import STACKS_FOLLOW, Ended, run_forked, run_spawned
 
 if TYPE_CHECKING:
@@ -280,8 +282,18 @@ def outcome(ended: Ended, seen: Assembled, method: str, stderr: Path) -> Outcome
     if seen.end is not None:
         return replace(found, **seen.end)
     if ended.signal is not None:
-        return replace(found, status="killed", message=f"the process was killed by signal {ended.signal}")
-    return replace(found, message=f"the process left with exit code {ended.exit_code} in mid-run")
+        return replace(found, status="killed", message=f"its process was killed by {_name_of(ended.signal)}")
+    if ended.exit_code == CRASHED:  # it raised where the job could not
+        why = next(reversed(stderr.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]), "")
+        return replace(found, message=f"it could not be observed: {why or f'exit code {CRASHED}'}")
+    return replace(found, message=f"its process left with exit code {ended.exit_code} in mid-run")
+
+
+def _name_of(number: int) -> str:
+    try:
+        return f"{signal.Signals(number).name} (signal {number})"
+    except ValueError:  # a real-time signal has none
+        return f"signal {number}"
 
 
 def _sections(plan: RunPlan) -> dict[str, str]:

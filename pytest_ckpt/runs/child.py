@@ -145,7 +145,7 @@ def _call(plan: RunPlan) -> tuple[int, dict[str, Any]]:
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
         status = "finished" if code == 0 else "raised"
-        return code, {"status": status, "message": f"SystemExit({error.code!r})", "traceback": traceback.format_exc()}
+        return code, {"status": status, "message": f"SystemExit({error.code!r})", "traceback": _traceback(error)}
     except BaseException as error:  # noqa: BLE001 - torch's CheckpointException is not an Exception
         message = "".join(traceback.format_exception_only(error)).strip()
         return 1, {"status": "raised", "message": message, "traceback": _traceback(error)}

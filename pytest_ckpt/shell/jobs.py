@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import gc
 import hashlib
 import importlib.util
@@ -34,8 +33,8 @@ if TYPE_CHECKING:
 
 #: Characters of a run's captured output that a report shows.
 _SHOWN: Final = 4000
-#: What the system says of a full disk.
-_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+#: Free bytes with which a disk counts as full.
+_ROOM: Final = 1 << 16
 #: What `pytest.fail` raises; pytest gives it no other public name.
 _Failed: Any = pytest.fail.Exception
 
@@ -136,8 +135,13 @@ def _judge(lab: Lab, test: str, contracts: Sequence[Contract], started: float) -
     if outcome.status == "skipped":
         return replace(result, skipped=outcome.message)
     if not outcome.ok:
-        return replace(result, error=_failed(baseline), sections=_sections(lab), kept_dirs=_kept(lab))
+        return replace(result, error=_failed(baseline, lab), sections=_sections(lab), kept_dirs=_kept(lab))
     verdicts = lab.judge(contracts)
+    failed = [run for run in lab.runs.values() if not run.outcome.ok]
+    if failed and (why := _full_disk(lab)):  # what a run could not write says nothing about the job
+        return replace(
+            result, error="\n".join([_failure(failed[0]), why]), sections=_sections(lab), kept_dirs=_kept(lab)
+        )
     lab.leave()
     broken = any(verdict.status in {"violated", "inconclusive"} for verdict in verdicts)
     return replace(
@@ -159,10 +163,10 @@ def _frameworks(run: RunRecord) -> tuple[str, ...]:
     return tuple(f"{facts.name} {facts.version}".strip() for facts in run.frameworks)
 
 
-def _failed(run: RunRecord) -> str:
+def _failed(run: RunRecord, lab: Lab) -> str:
     """Say how the baseline failed: nothing can be said about the checkpoints of a job that does not run."""
     outcome = run.outcome
-    lines = [f"the job did not run: {outcome.message} (after {run.last_step} optimizer steps)"]
+    lines = [_failure(run), *filter(None, [_full_disk(lab)])]
     lines += [f"  {line}" for line in outcome.traceback.rstrip().splitlines()]
     if outcome.status == "hung":
         lines.append("  the job was ended; --ckpt-timeout sets how long a run may take")
@@ -170,14 +174,35 @@ def _failed(run: RunRecord) -> str:
     return "\n".join(lines)
 
 
+def _failure(run: RunRecord) -> str:
+    how = next(iter(run.outcome.message.splitlines()), run.outcome.status)
+    title = "" if run.experiment.kind == "baseline" else f" in the {run.experiment.title}"
+    return f"the job failed{title} {_when(run.last_step)}: {how}"
+
+
+def _full_disk(lab: Lab) -> str:
+    """Say that there is no room for runs and their evidence; empty if there is."""
+    free = shutil.disk_usage(lab.folder.parent).free
+    if free >= _ROOM:
+        return ""
+    return f"  the disk of {lab.folder.parent} is full, with {free} bytes left; give it room, or another place with --basetemp"
+
+
+def _when(steps: int) -> str:
+    if steps == 0:
+        return "before its first optimizer step"
+    return f"after {steps} optimizer step{'' if steps == 1 else 's'}"
+
+
 def _unobserved(error: HarnessError | OSError, lab: Lab) -> str:
     """Say why the job's runs could not be carried out or observed: the reason is not in the job."""
     if isinstance(error, HarnessError):
         return f"the job could not be run: {error}"
-    advice = (
-        "give it room, or another place with --basetemp" if error.errno in _FULL else "see to it that it can be used"
+    why = (
+        _full_disk(lab)
+        or f"  its runs and their evidence need {lab.folder.parent}; see to it that it can be written to"
     )
-    return f"the job could not be run: {error}\n  its runs and their evidence need {lab.folder.parent}; {advice}"
+    return f"the job could not be run: {error}\n{why}"
 
 
 def _kept(lab: Lab) -> tuple[str, ...]:

@@ -35,6 +35,12 @@ def registry_of(config: pytest.Config) -> Registry:
         from pytest_ckpt.shell.marks import Registry
 
         added = _added(config.hook.pytest_ckpt_contracts(config=config), "pytest_ckpt_contracts")
+        for kind in added:
+            if not (isinstance(kind, type) and str(getattr(kind, "name", "")).isidentifier()):
+                message = (
+                    f"pytest_ckpt_contracts returned {kind!r}: return classes with a `name` that can end a marker's"
+                )
+                raise pytest.UsageError(message)
         config.stash[registry_key] = Registry([*contracts.builtin(), *added])
     return config.stash[registry_key]
 

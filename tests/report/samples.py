@@ -103,7 +103,7 @@ def items(test: str, *other: Verdict, job: JobResult = JOB) -> list[ItemReport]:
 
 def failed_job(test: str, *contracts: str) -> list[ItemReport]:
     """Return the items of a test whose job did not run."""
-    error = "the job did not run: ValueError: no GPU (after 0 optimizer steps)\n  Traceback (most recent call last):"
+    error = "the job failed before its first optimizer step: ValueError: no GPU\n  Traceback (most recent call last):"
     job = JobResult(test=test, error=error)
     return [ItemReport(nodeid=nodeid(test, name), contract=name, outcome="error", job=job) for name in contracts]
 

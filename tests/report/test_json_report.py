@@ -153,7 +153,7 @@ def test_a_job_that_did_not_run_has_its_error_and_no_timeline() -> None:
     (test,) = document(failed_job(TEST, "count"))["tests"]
 
     assert (None, None) == (test["job"]["timeline"], test["contracts"][0]["status"])
-    assert "the job did not run: ValueError: no GPU (after 0 optimizer steps)" == test["contracts"][0]["sentence"]
+    assert "the job failed before its first optimizer step: ValueError: no GPU" == test["contracts"][0]["sentence"]
     assert test["job"]["error"].startswith(f"{test['contracts'][0]['sentence']}\n")
 
 

@@ -40,7 +40,7 @@ def test_an_item_without_a_verdict_has_the_outcome_as_its_status() -> None:
         [
             ("ckpt_contract", "count"),
             ("ckpt_status", "error"),
-            ("ckpt_sentence", "the job did not run: ValueError: no GPU (after 0 optimizer steps)"),
+            ("ckpt_sentence", "the job failed before its first optimizer step: ValueError: no GPU"),
         ]
     ) == junit.properties(failed)
 

@@ -75,7 +75,7 @@ tests/training/nightly/test_sft_recipes.py
     1 .. <400> .. <800> .. [1200] .. [1500] .. (1578)    lost: 1501 to 1578
 tests/test_lora.py  count  ours
   test_a            error  error
-    the job did not run: ValueError: no GPU (after 0 optimizer steps)
+    the job failed before its first optimizer step: ValueError: no GPU
 tests/test_0.py  final_step  count  faithful  resumable
   test_0         ok          n/a    ok        ok
     1 2 3 [4] 5 6 7 [8] 9 (10)    lost: 9 to 10
