@@ -118,6 +118,7 @@ def _names(registry: Registry, marks: Sequence[pytest.Mark]) -> list[str]:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Generator[None, object, object]:
     """Check every marker's arguments, and tie each item to its contract; then look for markers that came too late."""
     _report_problems(config, items, [problem for item in items if (problem := _tie(config, item))])
+    _keep_own_marks([item for item in items if is_contract_item(item)])
     result = yield
     _report_problems(
         config, items, [_late(item) for item in items if contract_marks(item) and not is_contract_item(item)]
@@ -132,6 +133,24 @@ def _report_problems(config: pytest.Config, items: list[pytest.Item], problems: 
         config.workeroutput["ckpt_problems"] = list(dict.fromkeys(problems))  # type: ignore[attr-defined]
     elif problems:
         raise pytest.UsageError("\n".join(dict.fromkeys(problems)))
+
+
+def _keep_own_marks(items: Sequence[pytest.Item]) -> None:
+    """Leave each item the mark of its own contract, so that -m and -k choose contracts one by one."""
+    own = {item: _own_marks(item) for item in items}
+    for node in {node for item in items for node in item.listchain()}:
+        node.own_markers[:] = [mark for mark in node.own_markers if not mark.name.startswith(PREFIX)]
+    for item, marks in own.items():
+        item.own_markers.extend(marks)
+
+
+def _own_marks(item: pytest.Item) -> list[pytest.Mark]:
+    asked = item.stash[asked_key]
+    name = f"{PREFIX}{asked.contract.name}"
+    marks = [mark for mark in contract_marks(item) if mark.name in {name, f"{PREFIX}{DEFAULT_SET}"}]
+    if asked.marked:
+        return [mark for mark in marks if mark.name == name][:1]
+    return [*marks[:1], getattr(pytest.mark, name).mark]
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -253,7 +272,7 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
 
 def _run(item: pytest.Function, jobs: JobSession, test: str) -> JobResult:
     """Run the job of a test, whose fixtures have been set up."""
-    from pytest_ckpt.shell.jobs import rehearse_in_process
+    from pytest_ckpt.shell.jobs import rehearse_in_process, without_breakpoints
     from pytest_ckpt.shell.marks import fixtures_of
     from pytest_ckpt.shell.trainers import live_trainers, warning_on
 
@@ -265,6 +284,7 @@ def _run(item: pytest.Function, jobs: JobSession, test: str) -> JobResult:
         item.warn(warning_on(name, trainer))
     if item.config.getoption("usepdb") or item.config.getoption("trace"):
         rehearse_in_process(item, job)
+        body = partial(without_breakpoints, body)
     return jobs.run(test, job, body, reseed=not trainers)
 
 

@@ -19,6 +19,8 @@ import threading
 import time
 import traceback
 from contextlib import suppress
+from dataclasses import fields, is_dataclass
+from functools import partial
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TextIO
@@ -28,7 +30,7 @@ from pytest_ckpt.runs import processes
 from pytest_ckpt.runs.processes import Ended
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import ModuleType, TracebackType
 
 #: Exit code of a job that an exception has ended; its traceback is in the file of stderr.
@@ -79,6 +81,7 @@ def _forget_pytest() -> None:
     reset_signals()
     _forget_exit_functions()
     _forget_log_handlers()
+    replace_debugger(_no_terminal)
     sys.excepthook = sys.__excepthook__
     sys.unraisablehook = sys.__unraisablehook__
     threading.excepthook = threading.__excepthook__
@@ -93,6 +96,19 @@ def _forget_log_handlers() -> None:
         handler = reference()
         if isinstance(handler, logging.StreamHandler) and _is_of_pytest(handler.stream):
             handler.stream = sys.stderr
+
+
+def replace_debugger(action: Callable[..., None]) -> None:
+    """Have something else done at a breakpoint than to start the debugger, which would ask the terminal of pytest."""
+    sys.breakpointhook = action
+    for module in (sys.modules.get("pdb"), sys.modules.get("pytest")):
+        if module is not None:
+            vars(module)["set_trace"] = action
+
+
+def _no_terminal(*_: object, **__: object) -> None:
+    message = "a debugger has no terminal in the process of a job; pytest --pdb calls the job in its own process first"
+    raise HarnessError(message)
 
 
 def _is_of_pytest(value: object) -> bool:
@@ -245,16 +261,36 @@ def _is_only_here(name: str, module: ModuleType) -> bool:
 
 
 def _why_not(function: Callable[..., int], args: tuple[object, ...], error: Exception) -> str:
-    values = {f"argument {index}": value for index, value in enumerate(args)}
-    if inspect.isfunction(function):
-        used = inspect.getclosurevars(function)
-        values |= {f"its variable {name!r}": value for name, value in {**used.globals, **used.nonlocals}.items()}
-    names = [f"{name} (a {type(value).__qualname__})" for name, value in values.items() if not _pickles(value)]
+    values = {f"argument {index}": value for index, value in enumerate(args)} | _parts(function)
+    names = [name for part, value in values.items() for name in _culprits(part, value)]
     return (
         f"The job {getattr(function, '__qualname__', function)} can't be sent to a fresh process, because "
         f"{' and '.join(names) or 'something in it'} can't be pickled ({type(error).__name__}: {error}). "
         "Create it inside the job, or run the job in a forked process."
     )
+
+
+def _culprits(name: str, value: object, depth: int = 5) -> Iterator[str]:
+    """Yield the innermost values that can't be pickled, each by its name and type."""
+    if _pickles(value):
+        return
+    inner = (
+        [found for part, other in _parts(value).items() for found in _culprits(part, other, depth - 1)] if depth else []
+    )
+    yield from inner or [f"{name} (a {type(value).__qualname__})"]
+
+
+def _parts(value: object) -> dict[str, object]:
+    """Return what a value consists of, by names that whoever wrote the job knows."""
+    if isinstance(value, partial):
+        numbered = {f"its argument {index}": part for index, part in enumerate(value.args)}
+        return numbered | {f"its argument {key!r}": part for key, part in value.keywords.items()} | _parts(value.func)
+    if inspect.isfunction(value):
+        used = inspect.getclosurevars(value)
+        return {f"its variable {name!r}": part for name, part in {**used.globals, **used.nonlocals}.items()}
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f"its {field.name}": getattr(value, field.name) for field in fields(value)}
+    return {}
 
 
 def _pickles(value: object) -> bool:

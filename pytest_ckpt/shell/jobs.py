@@ -319,3 +319,11 @@ def rehearse_in_process(item: pytest.Function, job: Job) -> None:
             shutil.rmtree(path)
         else:
             path.unlink()
+
+
+def without_breakpoints(body: Callable[[], object]) -> object:
+    """Call a job that the debugger has been through already; runs in the job's process."""
+    from pytest_ckpt.runs.spawn import replace_debugger  # only where a debugger was asked for
+
+    replace_debugger(lambda *_, **__: None)
+    return body()

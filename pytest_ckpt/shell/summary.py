@@ -74,7 +74,8 @@ def _reason(report: pytest.TestReport) -> str:
         return str(xfail)
     if report.skipped and isinstance(report.longrepr, tuple):
         return str(report.longrepr[2]).removeprefix("Skipped: ")
-    return ""
+    crash = getattr(report.longrepr, "reprcrash", None) if report.failed else None
+    return str(crash.message) if crash is not None else ""
 
 
 class Summary:
