@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from functools import partial
+from operator import methodcaller
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from pytest_ckpt.records.experiment import Seeds
     from pytest_ckpt.records.run import RunRecord
     from pytest_ckpt.runs.job import Job
+
+#: Tracebacks of what we raise on purpose end in the test; those of our own faults show where we made them.
+_ENDS_AT_THE_CALL: Final = methodcaller("errisinstance", (HarnessError, InvalidArgument, pytest.skip.Exception))
 
 
 @pytest.fixture
@@ -64,6 +68,7 @@ class CkptRun:
         Raises:
             HarnessError: the job did not end well, and `check` is set.
         """
+        __tracebackhide__ = _ENDS_AT_THE_CALL
         from pytest_ckpt.lab import Lab, LabSettings
         from pytest_ckpt.settings import settings_key
         from pytest_ckpt.shell.known import frameworks_of
@@ -115,6 +120,7 @@ class CkptRun:
             InvalidArgument: there is no such checkpoint, or `run` is of another test.
             HarnessError: the job did not end well, and `check` is set.
         """
+        __tracebackhide__ = _ENDS_AT_THE_CALL
         from pytest_ckpt.records.experiment import BASELINE, resume
 
         lab = next((lab for lab in self._labs if lab.runs.get(BASELINE) is run), None)
@@ -127,17 +133,21 @@ class CkptRun:
 
 def _identity(run: RunRecord, step: int | None, checkpoint: str | None) -> str:
     """Return the identity of the checkpoint that is meant."""
+    __tracebackhide__ = _ENDS_AT_THE_CALL
+    saved = ", ".join(f"{c.path} (step {run.step_of(c)})" for c in run.written) or "none"
+    if (step is None) == (checkpoint is None):
+        message = f"ckpt_run.resume needs either step= or checkpoint=; saved: {saved}"
+        raise InvalidArgument(message)
     found = [c for c in run.written if checkpoint in {None, c.path, c.identity} and step in {None, run.step_of(c)}]
-    if (step is None) == (checkpoint is None) or not found:
-        saved = ", ".join(f"{c.path} (step {run.step_of(c)})" for c in run.written) or "none"
-        message = (
-            f"resume(step={step!r}, checkpoint={checkpoint!r}): name one of the checkpoints by step or path: {saved}"
-        )
+    if not found:
+        which = f"of step {step}" if checkpoint is None else repr(checkpoint)
+        message = f"ckpt_run.resume finds no checkpoint {which}; saved: {saved}"
         raise InvalidArgument(message)
     return found[-1].identity
 
 
 def _checked(run: RunRecord) -> RunRecord:
+    __tracebackhide__ = _ENDS_AT_THE_CALL
     if not run.outcome.ok:
         if run.outcome.status == "skipped":
             pytest.skip(run.outcome.message)

@@ -75,6 +75,8 @@ def pytest_configure(config: pytest.Config) -> None:
         lines = [f"{PREFIX}{name}: a checkpoint contract, see pytest --markers" for name in (DEFAULT_SET, *BUILTIN)]
     for line in lines:
         config.addinivalue_line("markers", line)
+    if config.hook.pytest_ckpt_frameworks.get_hookimpls():
+        frameworks_of(config)  # what is wrong with them had better be told now
     if config.stash[settings_key].enabled:
         from pytest_ckpt.shell.summary import Summary
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import inspect
 import subprocess
 import sys
+import traceback
 from typing import TYPE_CHECKING, Final
 
 from pytest_ckpt.contracts.base import Contract, Evidence, NoAdvice
@@ -34,10 +34,14 @@ def check_contract(kind: type[Contract], **arguments: object) -> None:
     Raises:
         AssertionError: it is not; the message lists everything that is wrong.
     """
-    _raise(f"{kind.__name__} is not fit to be a contract", list(_contract_problems(kind, arguments)))
+    name = getattr(kind, "__name__", repr(kind))
+    _raise(f"{name} is not fit to be a contract", _all_of(_contract_problems(kind, arguments)))
 
 
 def _contract_problems(kind: type[Contract], arguments: Mapping[str, object]) -> Iterator[str]:
+    if not isinstance(kind, type):
+        yield "give the class, not an instance of it"
+        return
     if not dataclasses.is_dataclass(kind) or not kind.__dataclass_params__.frozen:
         yield "it must be a frozen dataclass, whose fields are the marker's arguments"
         return
@@ -45,6 +49,11 @@ def _contract_problems(kind: type[Contract], arguments: Mapping[str, object]) ->
         yield f"`name` must be a class variable that can end a marker's name, not {getattr(kind, 'name', None)!r}"
     if not (inspect.getdoc(kind) or "").strip() or (inspect.getdoc(kind) or "").startswith(f"{kind.__name__}("):
         yield "its docstring is what `pytest --markers` shows; write one"
+    try:
+        inspect.signature(kind).bind(**arguments)
+    except TypeError as error:
+        yield f"it can't be created ({error}): give check_contract the arguments of a marker"
+        return
     contract = kind(**arguments)
     if not isinstance(contract, Contract):
         yield "it must have `default`, `plan` and `judge`"
@@ -56,7 +65,9 @@ def _contract_problems(kind: type[Contract], arguments: Mapping[str, object]) ->
 
 def _judgement_problems(contract: Contract) -> Iterator[str]:
     """Have it judge a job that did nothing: it has to answer, and to answer the same again."""
-    evidence = Evidence(runs={BASELINE: RunRecord(experiment=BASELINE, outcome=Outcome(status="finished"))}, advisor=NoAdvice())
+    evidence = Evidence(
+        runs={BASELINE: RunRecord(experiment=BASELINE, outcome=Outcome(status="finished"))}, advisor=NoAdvice()
+    )
     planned = list(contract.plan(evidence))
     if not all(isinstance(experiment, Experiment) for experiment in planned):
         yield f"`plan` must yield experiments, not {planned!r}"
@@ -78,10 +89,14 @@ def check_framework(framework: Framework) -> None:
     Raises:
         AssertionError: it is not; the message lists everything that is wrong.
     """
-    _raise(f"{type(framework).__name__} is not fit to be a framework", list(_framework_problems(framework)))
+    name = type(framework).__name__ if not isinstance(framework, type) else framework.__name__
+    _raise(f"{name} is not fit to be a framework", _all_of(_framework_problems(framework)))
 
 
 def _framework_problems(framework: Framework) -> Iterator[str]:
+    if isinstance(framework, type):
+        yield "give an instance, not the class"
+        return
     missing = [name for name in ("name", "module", *_METHODS) if not hasattr(framework, name)]
     if missing:
         yield f"it lacks {', '.join(missing)}"
@@ -105,10 +120,24 @@ def _framework_problems(framework: Framework) -> Iterator[str]:
 def _import_problems(framework: Framework) -> Iterator[str]:
     """Import the adapter's module in a fresh interpreter: that must not import the framework."""
     home = type(framework).__module__
-    importlib.import_module(home)
-    code = f"import sys, {home}; sys.exit({framework.module.split('.', maxsplit=1)[0]!r} in sys.modules)"
-    if subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 1:
-        yield f"importing {home} imports {framework.module}, or fails: import the framework inside functions"
+    code = f"import sys; sys.path[:] = {sys.path!r}; import {home}; print({framework.module!r} in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    if done.returncode != 0:
+        why = next(iter(done.stderr.strip().splitlines()[-1:]), f"exit code {done.returncode}")
+        yield f"its module {home} can't be imported by a fresh interpreter: {why}"
+    elif done.stdout.split()[-1:] == ["True"]:
+        yield f"importing {home} imports {framework.module}: import the framework inside functions"
+
+
+def _all_of(problems: Iterator[str]) -> list[str]:
+    """Return the problems; an exception is the last of them."""
+    found: list[str] = []
+    try:
+        found.extend(problems)
+    except Exception as error:  # noqa: BLE001 - whatever the code under test raises
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        found.append(f"{place.name} raised {type(error).__name__}: {error} ({place.filename}:{place.lineno})")
+    return found
 
 
 def _raise(title: str, problems: list[str]) -> None:
