@@ -242,16 +242,17 @@ class Lab:
         took_part = list(self._took_part(baseline.frameworks)) if baseline is not None else []
         if baseline is None or not took_part:
             return NoAdvice()
-        return _FrameworkAdvisor(*took_part[0], baseline)
+        return _FrameworkAdvisor(*took_part[-1], baseline, phases=len(took_part))
 
 
 @dataclass(frozen=True, slots=True)
 class _FrameworkAdvisor:
-    """Asks the framework that took part in the baseline."""
+    """Asks the framework that took part in the baseline, the last where several trained one after the other."""
 
     framework: Framework
     facts: FrameworkFacts
     baseline: RunRecord
+    phases: int
 
     def component(self, component: str, checkpoint: Checkpoint) -> Advice:
         return self.framework.advise(component, checkpoint, self.facts)
@@ -260,7 +261,7 @@ class _FrameworkAdvisor:
         return self.framework.advise_missing_final(self.facts, self.baseline)
 
     def expected_count(self) -> int | None:
-        return self.framework.expected_count(self.facts, self.baseline)
+        return self.framework.expected_count(self.facts, self.baseline) if self.phases == 1 else None
 
 
 def outcome(ended: Ended, seen: Assembled, method: str, stderr: Path) -> Outcome:

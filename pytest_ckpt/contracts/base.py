@@ -98,6 +98,10 @@ def promised(run: RunRecord) -> tuple[Checkpoint, ...]:
 
     Where a framework's layout says what a checkpoint is, those; else those that can continue training, if there are any.
     """
-    recognised = tuple(checkpoint for checkpoint in run.checkpoints if checkpoint.claim_is_step)
     full = tuple(checkpoint for checkpoint in run.checkpoints if checkpoint.kind == "full")
-    return recognised or full or run.checkpoints
+    return recognised(run) or full or run.checkpoints
+
+
+def recognised(run: RunRecord) -> tuple[Checkpoint, ...]:
+    """Return the checkpoints that a framework's layout says are some."""
+    return tuple(checkpoint for checkpoint in run.checkpoints if checkpoint.claim_is_step)

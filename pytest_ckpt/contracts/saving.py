@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from pytest_ckpt.contracts.base import Contract, Evidence, promised
+from pytest_ckpt.contracts.base import Contract, Evidence, promised, recognised
 from pytest_ckpt.errors import InvalidArgument
 from pytest_ckpt.records.verdict import Advice, Finding, Verdict, held, inconclusive, not_applicable, violated
 
@@ -93,7 +93,8 @@ class Count:
             return not_applicable(
                 self.name, "how many checkpoints should remain does not follow from the configuration"
             )
-        found = [checkpoint for checkpoint in promised(run) if checkpoint.kept]
+        counted = promised(run) if self.n is not None else recognised(run)
+        found = [checkpoint for checkpoint in counted if checkpoint.kept]
         names = ", ".join(checkpoint.path for checkpoint in found) or "none"
         if len(found) == expected:
             return held(self.name, f"{_checkpoints(expected)} on disk: {names}")

@@ -151,9 +151,12 @@ class RunRecord(Record):
         """The steps after which this run wrote a checkpoint, ascending, each once."""
         return tuple(sorted({self.step_of(checkpoint) for checkpoint in self.written}))
 
-    def index_of(self, claimed: int) -> int | None:
-        """Translate the job's own number of a step into the number of steps done."""
-        return next((step.index for step in self.steps if step.claimed == claimed), None)
+    def index_of(self, claimed: int, *, by: int) -> int | None:
+        """Translate the job's own number of a step into the number of steps done, the latest up to `by`.
+
+        A job that trains in several phases may count each of them from 1.
+        """
+        return max((step.index for step in self.steps[:by] if step.claimed == claimed), default=None)
 
     def step_of(self, checkpoint: Checkpoint) -> int:
         """Return the step that a checkpoint of this run promises to hold.
@@ -162,7 +165,7 @@ class RunRecord(Record):
         state it holds; else how many steps were done when it appeared.
         """
         if checkpoint.claim_is_step and checkpoint.claimed is not None:
-            translated = self.index_of(checkpoint.claimed)
+            translated = self.index_of(checkpoint.claimed, by=checkpoint.saved_after)
             if translated is not None:
                 return translated
         if not checkpoint.in_main_thread and checkpoint.held_step is not None:

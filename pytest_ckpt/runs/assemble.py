@@ -22,7 +22,7 @@ class Assembled:
     states: list[StateRecord] = field(default_factory=list)
     looks: list[Look] = field(default_factory=list)
     saves: list[SaveEvent] = field(default_factory=list)
-    frameworks: dict[str, FrameworkFacts] = field(default_factory=dict)
+    frameworks: dict[tuple[str, str | None], FrameworkFacts] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     imported: tuple[str, ...] = ()
     asked: bool = False
@@ -80,7 +80,7 @@ def _take(result: Assembled, event: str, data: Mapping[str, Any]) -> None:  # no
             result.saves.append(SaveEvent.from_json(data))
         case "framework":
             facts = FrameworkFacts.from_json(data)
-            result.frameworks[facts.name] = facts
+            result.frameworks[facts.name, facts.save_dir] = facts
         case "note":
             result.notes.append(data["text"])
         case "imported":

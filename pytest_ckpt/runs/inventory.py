@@ -24,6 +24,7 @@ class Inventory:
         self.roots: list[torch.nn.Module] = []
         self._labels: list[str] = []
         self._optimizers: list[torch.optim.Optimizer] = []
+        self._places: dict[int, int] = {}
         self._names: dict[int, str] = {}
         self._proper_names: dict[int, str] = {}
         self._frozen: dict[int, tuple[tuple[int, int], Reading]] = {}
@@ -51,6 +52,10 @@ class Inventory:
                 return number
         self._optimizers.append(optimizer)
         return len(self._optimizers) - 1
+
+    def new_step(self) -> None:
+        """Count the optimizers anew: in keys they bear their place in a step, which is the same in a resumed process."""
+        self._places = {}
 
     def label(self, number: int) -> str:
         """Return the name of a root in keys of readings."""
@@ -98,14 +103,14 @@ class Inventory:
 
     def state_of(self, optimizer: torch.optim.Optimizer) -> dict[str, Component]:
         """Return what a resume must have brought back, as one optimizer is about to update."""
-        number = self.add_optimizer(optimizer)
+        place = self._places.setdefault(self.add_optimizer(optimizer), len(self._places))
         for root, label in zip(self.roots, self._labels, strict=True):
             self._name_parameters(root, label)
         return {
             "weights": dict(self._weights(optimizer)),
-            "optimizer": _labelled(number, readings.optimizer_state(optimizer, self._names)),
-            "param_groups": _labelled(number, readings.hyperparameters(optimizer)),
-            "lr": _labelled(number, readings.learning_rates(optimizer)),
+            "optimizer": _labelled(place, readings.optimizer_state(optimizer, self._names)),
+            "param_groups": _labelled(place, readings.hyperparameters(optimizer)),
+            "lr": _labelled(place, readings.learning_rates(optimizer)),
             "scheduler": dict(self._schedulers()),
             "scaler": dict(self._scalers()),
             "ema": dict(self._averages()),
@@ -125,7 +130,8 @@ class Inventory:
         for number, optimizer in enumerate(self._optimizers):
             weights = readings.read_tensors(dict(self._parameters(optimizer)), casts=True)
             yield from ((f"weights/{name}", reading) for name, reading in weights.items())
-            for key, reading in _labelled(number, readings.optimizer_state(optimizer, self._names)).items():
+            place = self._places.get(number, number)
+            for key, reading in _labelled(place, readings.optimizer_state(optimizer, self._names)).items():
                 yield f"optimizer/{key}", reading
         for key, reading in self._averages():
             yield f"ema/{key}", reading
@@ -157,17 +163,18 @@ class Inventory:
     def _schedulers(self) -> Iterator[tuple[str, Reading]]:
         counts: Counter[str] = Counter()
         for scheduler in self._found.schedulers:
-            number = self._number_of(getattr(scheduler, "optimizer", None))
-            if number is not None:
-                label = f"{type(scheduler).__name__}[{number}]"
+            place = self._place_of(getattr(scheduler, "optimizer", None))
+            if place is not None:
+                label = f"{type(scheduler).__name__}[{place}]"
                 counts[label] += 1
                 for name, value in vars(scheduler).items():
                     if not name.startswith("_") and isinstance(value, (int, float)):
                         yield f"{label}#{counts[label]}/{name}", readings.read_scalar(value)
 
-    def _number_of(self, optimizer: object) -> int | None:
+    def _place_of(self, optimizer: object) -> int | None:
+        """Return the place of an optimizer in this step; None if it has not ticked in it."""
         inner = getattr(optimizer, "optimizer", optimizer)
-        return next((number for number, known in enumerate(self._optimizers) if known is inner), None)
+        return next((self._places.get(number) for number, known in enumerate(self._optimizers) if known is inner), None)
 
     def _scalers(self) -> Iterator[tuple[str, Reading]]:
         for number, scaler in enumerate(self._found.scalers):
@@ -190,6 +197,6 @@ def buffers_of(module: torch.nn.Module) -> dict[str, Reading]:
     return readings.read_tensors(found)
 
 
-def _labelled(number: int, component: Mapping[str, Reading]) -> dict[str, Reading]:
-    """Return the keys with the optimizer's number, where it is not the first."""
-    return {f"optimizer{number}:{key}" if number else key: value for key, value in component.items()}
+def _labelled(place: int, component: Mapping[str, Reading]) -> dict[str, Reading]:
+    """Return the keys with the optimizer's place, where it is not the first."""
+    return {f"optimizer{place}:{key}" if place else key: value for key, value in component.items()}

@@ -178,6 +178,7 @@ class Probe:
         number = self._inventory.add_optimizer(optimizer)
         if self._clock.begins_step(number):  # forward passes may follow only now, in the optimizer's closure
             self.look("step")
+            self._inventory.new_step()
         step = self._clock.tick(number)
         if self._searched < min(step, 2):
             self._searched = step

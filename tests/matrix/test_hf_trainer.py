@@ -239,3 +239,35 @@ def test_early_stopping_at_a_save(judge: Judge) -> None:
     assert 6 == judge.baseline.last_step
     if hf.VERSION >= (4, 42):
         assert "held" == verdicts["resumable"].status, verdicts["resumable"]
+
+
+def test_two_trainings_one_after_the_other(judge: Judge) -> None:
+    """Each phase counts its steps from one, in a directory of its own."""
+
+    def train(job: Job) -> None:
+        model = hf.Net(hf.Config())
+        second = job.resume_from is not None and "/second/" in job.resume_from
+        for phase in ("second",) if second else ("first", "second"):
+            arguments = hf.arguments(job, max_steps=5, save_steps=2)
+            arguments.output_dir = f"{job.dir}/{phase}"
+            resumed = job.resume_from if job.resume_from is not None and f"/{phase}/" in job.resume_from else None
+            trainer = Trainer(model, arguments, train_dataset=hf.Samples(), data_collator=hf.collate)
+            trainer.train(resume_from_checkpoint=resumed)
+
+    assert_all_hold(judge, train, not_applicable=("count",))
+    assert (2, 4, 5, 7, 9, 10) == judge.baseline.saved_steps
+
+
+@pytest.mark.parametrize("limit", [None, 1])
+def test_an_export_is_no_checkpoint_of_the_configuration(judge: Judge, limit: int | None) -> None:
+    """With save_strategy="no" none is promised; the model that is exported in the end is not counted as one."""
+
+    def train(job: Job) -> None:
+        trainer = hf.trainer(job, max_steps=5, save_strategy="no", save_total_limit=limit)
+        trainer.train(resume_from_checkpoint=job.resume_from)
+        trainer.save_model()
+
+    verdicts = default_set(judge, train)
+    assert {"final_step": "held", "count": "held", "faithful": "held", "resumable": "inconclusive"} == {
+        name: verdict.status for name, verdict in verdicts.items()
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from textwrap import dedent
 from typing import Final
@@ -41,7 +42,7 @@ class Sessions:
 
     def __init__(self, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
         self.pytester = pytester
-        monkeypatch.setenv("PYTHONPATH", str(TESTS))
+        monkeypatch.setenv("PYTHONPATH", str(TESTS), prepend=os.pathsep)
         monkeypatch.setenv("COLUMNS", "100")
 
     def write(self, source: str, name: str = "test_jobs") -> None:
