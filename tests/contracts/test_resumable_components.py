@@ -319,7 +319,7 @@ def test_a_resume_that_raises(judge: Judge) -> None:
         update = torch.optim.AdamW(model.parameters(), lr=0.1)
         saver = plain.Saver(job, model=model, optimizer=update)
         if job.resume_from is not None:
-            torch.load(job.resume_from, weights_only=False)["modell"]
+            torch.load(job.resume_from, weights_only=False)["models"]
         for step in plain.steps(saver, LAST, 3):
             inputs, targets = plain.batch(step)
             update.zero_grad()
@@ -327,8 +327,8 @@ def test_a_resume_that_raises(judge: Judge) -> None:
             update.step()
 
     finding = violation(judge, train)
-    assert "resuming from step 3 raised an error after 0 of 4 steps: KeyError: 'modell'" == finding.title
-    assert any("modell" in text for _, text in finding.rows)
+    assert "resuming from step 3 raised an error after 0 of 4 steps: KeyError: 'models'" == finding.title
+    assert any("models" in text for _, text in finding.rows)
 
 
 def test_a_finished_run_that_trips_over_having_nothing_to_do(judge: Judge) -> None:
