@@ -257,6 +257,8 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
     from pytest_ckpt.shell.jobs import missing_torch, only_new_objects, raise_if_failed
 
     if why := missing_torch():
+        item.fixturenames = []
+        yield  # the set-up of other plugins, whose tear-down follows
         pytest.skip(why)
     jobs, test = item.config.stash[jobs_key], item.stash[test_key]
     result = jobs.known(test)

@@ -40,6 +40,7 @@ FRAMEWORKS: Final = frozenset(
 # Modules that import a framework at module level: others import them inside functions only.
 FRAMEWORK_MODULES: Final = (
     "pytest_ckpt.runs.discover",
+    "pytest_ckpt.runs.forwards",
     "pytest_ckpt.runs.inventory",
     "pytest_ckpt.runs.probe",
     "pytest_ckpt.runs.readings",
