@@ -72,7 +72,13 @@ def catalogue(  # noqa: PLR0913, PLR0917 - all that is known of a run's files
 def _declared(looks: Sequence[Look], pattern: str, known: Sequence[Unit]) -> list[Unit]:
     paths = {entry.path: None for look in looks for entry in look.tree.entries if entry.kind != "link"}
     taken = {unit.path for unit in known}
-    return [number_in(path) for path in paths if fnmatch.fnmatchcase(path, pattern) and path not in taken]
+    return [number_in(path) for path in paths if _matches(path, pattern) and path not in taken]
+
+
+def _matches(path: str, pattern: str) -> bool:
+    """Say whether a glob names the path; as in a shell, `*` stays within one folder."""
+    parts, patterns = path.split("/"), pattern.split("/")
+    return len(parts) == len(patterns) and all(map(fnmatch.fnmatchcase, parts, patterns))
 
 
 def _part_of(entry: Entry, read: Reader, table: StateTable, announced: AbstractSet[str]) -> Part | None:
