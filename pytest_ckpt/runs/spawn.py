@@ -366,6 +366,7 @@ def _end_group(group: int, grace: float) -> None:
 def main(payload: str) -> NoReturn:
     """Run a payload in this fresh interpreter; called by `command`."""
     own_streams()
+    replace_debugger(_no_terminal)
     show_stacks_on_signal()
     leave(run(lambda: _call(Path(payload).read_bytes())))
 
