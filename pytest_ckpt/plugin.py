@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import pytest
 
 from pytest_ckpt import settings as options
-from pytest_ckpt.errors import ContractViolation, InvalidArgument
 from pytest_ckpt.fixtures import (  # noqa: F401 - pytest finds fixtures in the plugin's module
     ckpt_job,
     ckpt_run,
@@ -21,16 +19,17 @@ from pytest_ckpt.fixtures import (  # noqa: F401 - pytest finds fixtures in the 
     tiny_vectors,
 )
 from pytest_ckpt.settings import settings_key
-from pytest_ckpt.shell.known import asked_key, frameworks_of, is_contract_item, registry_of
+from pytest_ckpt.shell.collecting import PARAMETER, contract_names, keep_own_marks, late, report_problems, tie
+from pytest_ckpt.shell.known import asked_key, frameworks_of, is_contract_item, registry_of, test_key
 from pytest_ckpt.shell.names import BUILTIN, DEFAULT_SET, PREFIX, contract_marks
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping, Sequence
+    from collections.abc import Generator, Mapping
 
-    from pytest_ckpt.records.verdict import JobResult, Verdict
+    from pytest_ckpt.records.verdict import JobResult
     from pytest_ckpt.runs.job import Job
     from pytest_ckpt.shell.jobs import JobSession
-    from pytest_ckpt.shell.marks import Asked, Registry
+    from pytest_ckpt.shell.marks import Asked
     from pytest_ckpt.shell.seeding import Seeding
 
 
@@ -42,11 +41,7 @@ class _Worker(Protocol):
         """What it has left at its end; a worker that crashed has no such attribute."""
 
 
-#: The parameter by which a test's items are told apart; no fixture of a user has this name.
-_PARAMETER: Final = "_ckpt_contract"
-
 jobs_key: pytest.StashKey[JobSession] = pytest.StashKey()
-test_key: pytest.StashKey[str] = pytest.StashKey()
 result_key: pytest.StashKey[JobResult] = pytest.StashKey()
 seeds_key: pytest.StashKey[Seeding] = pytest.StashKey()
 
@@ -100,59 +95,23 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> Generator[None, object, object]:
     """Make an item of each contract that a test asks for; after all others, so that the contract ends the item's name."""
     result = yield
-    marks = contract_marks(metafunc.definition)
-    if marks:
-        names = _names(registry_of(metafunc.config), marks)
-        metafunc.fixturenames.append(_PARAMETER)
-        metafunc.parametrize(_PARAMETER, names, ids=names)
+    names = contract_names(metafunc)
+    if names:
+        metafunc.fixturenames.append(PARAMETER)
+        metafunc.parametrize(PARAMETER, names, ids=names)
     return result
-
-
-def _names(registry: Registry, marks: Sequence[pytest.Mark]) -> list[str]:
-    """Return the contracts' names; wrong markers are told of when all tests are collected."""
-    try:
-        return list(registry.asked(marks))
-    except InvalidArgument:
-        return ["invalid"]
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Generator[None, object, object]:
     """Check every marker's arguments, and tie each item to its contract; then look for markers that came too late."""
-    _report_problems(config, items, [problem for item in items if (problem := _tie(config, item))])
-    _keep_own_marks([item for item in items if is_contract_item(item)])
+    report_problems(config, items, [problem for item in items if (problem := tie(config, item))])
+    keep_own_marks([item for item in items if is_contract_item(item)])
     result = yield
-    _report_problems(
-        config, items, [_late(item) for item in items if contract_marks(item) and not is_contract_item(item)]
+    report_problems(
+        config, items, [late(item) for item in items if contract_marks(item) and not is_contract_item(item)]
     )
     return result
-
-
-def _report_problems(config: pytest.Config, items: list[pytest.Item], problems: Sequence[str]) -> None:
-    """End the session with what is wrong, each problem once."""
-    if problems and hasattr(config, "workerinput"):  # pytest-xdist takes an exception here for a bug of its own
-        items.clear()
-        config.workeroutput["ckpt_problems"] = list(dict.fromkeys(problems))  # type: ignore[attr-defined]
-    elif problems:
-        raise pytest.UsageError("\n".join(dict.fromkeys(problems)))
-
-
-def _keep_own_marks(items: Sequence[pytest.Item]) -> None:
-    """Leave each item the mark of its own contract, so that -m and -k choose contracts one by one."""
-    own = {item: _own_marks(item) for item in items}
-    for node in {node for item in items for node in item.listchain()}:
-        node.own_markers[:] = [mark for mark in node.own_markers if not mark.name.startswith(PREFIX)]
-    for item, marks in own.items():
-        item.own_markers.extend(marks)
-
-
-def _own_marks(item: pytest.Item) -> list[pytest.Mark]:
-    asked = item.stash[asked_key]
-    name = f"{PREFIX}{asked.contract.name}"
-    marks = [mark for mark in contract_marks(item) if mark.name in {name, f"{PREFIX}{DEFAULT_SET}"}]
-    if asked.marked:
-        return [mark for mark in marks if mark.name == name][:1]
-    return [*marks[:1], getattr(pytest.mark, name).mark]
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -161,65 +120,6 @@ def pytest_testnodedown(node: _Worker) -> None:
     problems = getattr(node, "workeroutput", {}).get("ckpt_problems")
     if problems:
         raise pytest.UsageError("\n".join(problems))
-
-
-def _tie(config: pytest.Config, item: pytest.Item) -> str | None:
-    """Note which contract an item stands for; return what is wrong with its markers."""
-    marks = contract_marks(item)
-    if not marks:
-        return None
-    callspec = getattr(item, "callspec", None)
-    name = str(callspec.params.get(_PARAMETER, "")) if callspec is not None else ""
-    test = _without_contract(item.nodeid, name)
-    try:
-        asked = registry_of(config).asked(marks)
-    except InvalidArgument as error:
-        return f"{test}: {error}"
-    if problem := _unfit(item, name):
-        return f"{test}: {problem}"
-    item.stash[asked_key] = asked[name]
-    item.stash[test_key] = test
-    if not config.stash[settings_key].enabled:
-        reason = "checkpoint contracts are switched on by --ckpt-contract (or ini ckpt_contract = true)"
-        item.add_marker(pytest.mark.skip(reason=reason))
-    elif asked[name].xfail:
-        broken = pytest.RaisesExc(ContractViolation, check=_is_broken)
-        item.add_marker(pytest.mark.xfail(reason=asked[name].xfail, raises=broken))
-    return None
-
-
-def _is_broken(error: BaseException) -> bool:
-    """Say whether a contract is broken, and not merely undecided: only that can be expected."""
-    verdict: Verdict | None = getattr(error, "verdict", None)
-    return verdict is not None and verdict.status == "violated"
-
-
-def _unfit(item: pytest.Item, name: str) -> str | None:
-    """Return why the contracts of a marked item can't be checked."""
-    mark = contract_marks(item)[0].name
-    if not isinstance(item, pytest.Function) or not name:
-        return f"{mark} works on test functions and methods of plain classes, not on {type(item).__name__}"
-    if inspect.iscoroutinefunction(item.obj) or inspect.isasyncgenfunction(item.obj):
-        return f"{mark} can't run an async test as a training job; make it a plain function"
-    if "ckpt_job" not in item.fixturenames:
-        return (
-            f"{mark} needs the fixture ckpt_job as an argument of the test: it says where to write and to resume from"
-        )
-    return None
-
-
-def _late(item: pytest.Item) -> str:
-    """Say that a marker was added when the items of its test were made already."""
-    mark = contract_marks(item)[0].name
-    return f"{item.nodeid}: {mark} was added when tests had been collected; put it on the function, its class or its module"
-
-
-def _without_contract(nodeid: str, name: str) -> str:
-    """Return the node id of a test from that of the item for one of its contracts."""
-    for suffix in (f"-{name}]", f"[{name}]"):
-        if nodeid.endswith(suffix):
-            return nodeid.removesuffix(suffix) + ("]" if suffix.startswith("-") else "")
-    return nodeid
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 registry_key: pytest.StashKey[Registry] = pytest.StashKey()
 frameworks_key: pytest.StashKey[Sequence[Framework]] = pytest.StashKey()
 asked_key: pytest.StashKey[Asked] = pytest.StashKey()
+#: The node id of an item's test, without the contract.
+test_key: pytest.StashKey[str] = pytest.StashKey()
 
 
 def is_contract_item(item: pytest.Item) -> bool:

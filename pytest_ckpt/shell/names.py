@@ -15,5 +15,13 @@ BUILTIN: Final = ("final_step", "count", "faithful", "resumable")
 
 
 def contract_marks(item: pytest.Item) -> list[pytest.Mark]:
-    """Return the contract markers that apply to a test, the nearest first."""
-    return [mark for mark in item.iter_markers() if mark.name.startswith(PREFIX)]
+    """Return the contract markers that apply to a test, the nearest first; nearest are those of a set of parameters."""
+    own = parameter_marks(item)
+    marks = [mark for mark in item.iter_markers() if mark.name.startswith(PREFIX)]
+    return [*own, *(mark for mark in marks if not any(mark is other for other in own))]
+
+
+def parameter_marks(item: pytest.Item) -> list[pytest.Mark]:
+    """Return the contract markers of an item's set of parameters."""
+    callspec = getattr(item, "callspec", None)
+    return [mark for mark in getattr(callspec, "marks", ()) if mark.name.startswith(PREFIX)]

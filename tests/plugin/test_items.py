@@ -138,6 +138,24 @@ def test_marks_of_modules_classes_and_functions_add_up_and_the_nearest_wins(sess
     result.stdout.fnmatch_lines(["*2 checkpoints on disk, expected 8"])
 
 
+def test_the_mark_of_a_set_of_parameters_is_the_nearest(sessions: Sessions) -> None:
+    """What is true of one set of parameters need not be true of another."""
+    sessions.write(
+        """
+        @pytest.mark.ckpt_count(2)
+        @pytest.mark.parametrize("every", [2, pytest.param(1, marks=pytest.mark.ckpt_count(4))])
+        def test_job(ckpt_job, every):
+            train(ckpt_job, every=every)
+
+        @pytest.mark.ckpt_contract
+        @pytest.mark.parametrize("every", [pytest.param(1, marks=pytest.mark.ckpt_count(4))])
+        def test_default(ckpt_job, every):
+            train(ckpt_job, every=every)
+        """
+    )
+    sessions().assert_outcomes(passed=6)
+
+
 def test_the_job_is_run_once_for_all_contracts(sessions: Sessions) -> None:
     """So are its fixtures set up and torn down once."""
     sessions.write(COUNTED)

@@ -216,6 +216,26 @@ def test_tests_that_are_no_jobs(sessions: Sessions, source: str, expected: str) 
     assert expected == usage_error(sessions("-W", "ignore"))
 
 
+def test_a_mark_of_a_set_of_parameters_alone(sessions: Sessions) -> None:
+    """Which items there are is the same for all sets of parameters."""
+    sessions.write(
+        """
+        @pytest.mark.ckpt_final_step
+        @pytest.mark.parametrize("every", [2, pytest.param(3, marks=pytest.mark.ckpt_count(1))])
+        def test_job(ckpt_job, every): pass
+
+        @pytest.mark.parametrize("every", [2, pytest.param(3, marks=pytest.mark.ckpt_count(1))])
+        def test_unmarked(every): pass
+        """
+    )
+    assert snapshot("""\
+test_jobs.py::test_job[3]: ckpt_count of a set of parameters needs the same mark on the test, whose
+  arguments it then replaces
+test_jobs.py::test_unmarked[3]: ckpt_count of a set of parameters needs the same mark on the test,
+  whose arguments it then replaces\
+""") == usage_error(sessions())
+
+
 def test_doctests_have_no_marks(sessions: Sessions) -> None:
     """A conftest that marks everything is told where that can't work."""
     sessions.pytester.makeconftest(
