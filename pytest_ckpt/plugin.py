@@ -154,7 +154,8 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
     """Set up the fixtures and run the job of a test, unless an earlier item of the same test has."""
     if not (is_contract_item(item) and jobs_key in item.config.stash and isinstance(item, pytest.Function)):
         return (yield)
-    from pytest_ckpt.shell.jobs import missing_torch, only_new_objects, raise_if_failed
+    from pytest_ckpt.shell.jobs import missing_torch, only_new_objects
+    from pytest_ckpt.shell.verdicts import raise_if_failed
 
     if why := missing_torch():
         item.fixturenames = []
@@ -176,7 +177,7 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
 
 def _run(item: pytest.Function, jobs: JobSession, test: str) -> JobResult:
     """Run the job of a test, whose fixtures have been set up."""
-    from pytest_ckpt.shell.jobs import rehearse_in_process, without_breakpoints
+    from pytest_ckpt.shell.debugger import rehearse_in_process, without_breakpoints
     from pytest_ckpt.shell.marks import fixtures_of
     from pytest_ckpt.shell.trainers import live_trainers, warning_on
 
@@ -211,7 +212,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Give the verdict of an item's contract in place of calling the test function, which is the job."""
     if result_key not in pyfuncitem.stash:
         return None
-    from pytest_ckpt.shell.jobs import conclude
+    from pytest_ckpt.shell.verdicts import conclude
 
     conclude(pyfuncitem.stash[result_key], pyfuncitem.stash[asked_key], pyfuncitem.nodeid)
     return True

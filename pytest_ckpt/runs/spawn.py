@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import atexit
 import faulthandler
-import inspect
-import logging
 import os
 import pickle
 import signal
@@ -19,19 +17,16 @@ import threading
 import time
 import traceback
 from contextlib import suppress
-from dataclasses import fields, is_dataclass
-from functools import partial
-from importlib.machinery import PathFinder
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TextIO
+from typing import TYPE_CHECKING, Final, NoReturn, TextIO
 
-from pytest_ckpt.errors import HarnessError
 from pytest_ckpt.runs import processes
+from pytest_ckpt.runs.forgetting import forget_pytest, no_terminal, replace_debugger
 from pytest_ckpt.runs.processes import Ended
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-    from types import ModuleType, TracebackType
+    from collections.abc import Callable, Mapping
+    from types import TracebackType
 
 #: Exit code of a job that an exception has ended; its traceback is in the file of stderr.
 CRASHED: Final = 70
@@ -40,21 +35,6 @@ CRASHED: Final = 70
 STACKS_SIGNAL: Final = signal.SIGRTMAX - 3 if sys.platform == "linux" else int(getattr(signal, "SIGUSR2", 0))
 #: Lowest number of the descriptor for those stacks: a job that closes all it has won't get it again for a file.
 _FAR_AWAY: Final = 200
-#: What a Python program starts with; all other signals have their default action.
-_FIRST_HANDLERS: Final[dict[str, Any]] = {
-    "SIGINT": signal.default_int_handler,
-    "SIGPIPE": signal.SIG_IGN,
-    "SIGXFSZ": signal.SIG_IGN,
-}
-
-
-def reset_signals() -> None:
-    """Give every signal the meaning it has when Python starts; those that are blocked stay so."""
-    signal.set_wakeup_fd(-1)
-    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-        signal.signal(number, signal.SIG_DFL)
-    for name, handler in _FIRST_HANDLERS.items():
-        signal.signal(getattr(signal, name), handler)
 
 
 def forked_job(body: Callable[[], int], supervisor: int) -> NoReturn:
@@ -64,7 +44,7 @@ def forked_job(body: Callable[[], int], supervisor: int) -> NoReturn:
         old_streams = own_streams()
         processes.die_with(supervisor)
         os.setpgid(0, 0)  # kill(0, ...) must not reach the supervisor; no session: a job may want to lead a group
-        _forget_pytest()
+        forget_pytest()
         show_stacks_on_signal()
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         code = run(body)
@@ -73,61 +53,6 @@ def forked_job(body: Callable[[], int], supervisor: int) -> NoReturn:
         traceback.print_exc()
     finally:
         leave(code)
-
-
-def _forget_pytest() -> None:
-    """Put back what pytest and its plugins have put in place for themselves."""
-    faulthandler.disable()
-    reset_signals()
-    _forget_exit_functions()
-    _forget_log_handlers()
-    replace_debugger(_no_terminal)
-    sys.excepthook = sys.__excepthook__
-    sys.unraisablehook = sys.__unraisablehook__
-    threading.excepthook = threading.__excepthook__
-
-
-def _forget_log_handlers() -> None:
-    """Take away the handlers of pytest, and what others hold of its captured streams, where nobody would find the records."""
-    for handler in list(logging.getLogger().handlers):
-        if _is_of_pytest(handler) and not hasattr(handler, "records"):  # those stay in memory, for caplog
-            logging.getLogger().removeHandler(handler)
-    for reference in list(logging._handlerList):  # type: ignore[attr-defined]  # noqa: SLF001 - each logger has its own
-        handler = reference()
-        if isinstance(handler, logging.StreamHandler) and _is_of_pytest(handler.stream):
-            handler.stream = sys.stderr
-
-
-def replace_debugger(action: Callable[..., None]) -> None:
-    """Have something else done at a breakpoint than to start the debugger, which would ask the terminal of pytest."""
-    sys.breakpointhook = action
-    for module in (sys.modules.get("pdb"), sys.modules.get("pytest")):
-        if module is not None:
-            vars(module)["set_trace"] = action
-
-
-def _no_terminal(*_: object, **__: object) -> None:
-    message = "a debugger has no terminal in the process of a job; pytest --pdb calls the job in its own process first"
-    raise HarnessError(message)
-
-
-def _is_of_pytest(value: object) -> bool:
-    return type(value).__module__.startswith("_pytest.")
-
-
-def _forget_exit_functions() -> None:
-    """Forget what pytest would do at its exit, such as to delete files that it still uses.
-
-    Of multiprocessing and executors, only the part that concerns the job's own processes and threads is kept.
-    """
-    atexit._clear()  # noqa: SLF001 - there is no other way
-    util, process = sys.modules.get("multiprocessing.util"), sys.modules.get("multiprocessing.process")
-    if util and process:
-        end, children = util._exit_function, process.active_children  # noqa: SLF001 - as above
-        theirs = frozenset(children())  # those of pytest, which it would take for ours and kill
-        atexit.register(end, active_children=lambda: set(children()) - theirs)
-    for name, waited_for in (("thread", "_threads_queues"), ("process", "_threads_wakeups")):
-        getattr(sys.modules.get(f"concurrent.futures.{name}"), waited_for, {}).clear()  # one of them may be this thread
 
 
 def own_streams() -> object:
@@ -225,84 +150,6 @@ def leave(code: int) -> NoReturn:
         os._exit(code)
 
 
-def dump(function: Callable[..., int], args: tuple[object, ...]) -> bytes:
-    """Return a call as a payload for a fresh interpreter, with what it needs to find the same modules.
-
-    Raises:
-        HarnessError: something in it can't be pickled; the message names it.
-    """
-    import cloudpickle  # type: ignore[import-untyped]
-
-    known = cloudpickle.list_registry_pickle_by_value()
-    lost = [module for name, module in list(sys.modules.items()) if name not in known and _is_only_here(name, module)]
-    for module in lost:
-        cloudpickle.register_pickle_by_value(module)
-    try:
-        call = cloudpickle.dumps((function, args))
-    except Exception as error:  # whatever a __reduce__ of the user's raises
-        raise HarnessError(_why_not(function, args, error)) from error
-    finally:
-        for module in lost:
-            cloudpickle.unregister_pickle_by_value(module)
-    return pickle.dumps({"path": sys.path, "argv": sys.argv, "call": call})
-
-
-def _is_only_here(name: str, module: ModuleType) -> bool:
-    """Say whether a fresh interpreter would not find a module: pytest imports tests from where no import looks."""
-    spec = getattr(module, "__spec__", None)
-    if spec is None or spec.name != name or not type(spec.loader).__module__.startswith("_pytest."):
-        return False
-    folders: Sequence[str] | None = None
-    found = None
-    for depth, _ in enumerate(parts := name.split("."), start=1):
-        found = PathFinder.find_spec(".".join(parts[:depth]), folders)
-        folders = [] if found is None else found.submodule_search_locations or []
-    return found is None or found.origin != spec.origin
-
-
-def _why_not(function: Callable[..., int], args: tuple[object, ...], error: Exception) -> str:
-    values = {f"argument {index}": value for index, value in enumerate(args)} | _parts(function)
-    names = [name for part, value in values.items() for name in _culprits(part, value)]
-    return (
-        f"The job {getattr(function, '__qualname__', function)} can't be sent to a fresh process, because "
-        f"{' and '.join(names) or 'something in it'} can't be pickled ({type(error).__name__}: {error}). "
-        "Create it inside the job, or run the job in a forked process."
-    )
-
-
-def _culprits(name: str, value: object, depth: int = 5) -> Iterator[str]:
-    """Yield the innermost values that can't be pickled, each by its name and type."""
-    if _pickles(value):
-        return
-    inner = (
-        [found for part, other in _parts(value).items() for found in _culprits(part, other, depth - 1)] if depth else []
-    )
-    yield from inner or [f"{name} (a {type(value).__qualname__})"]
-
-
-def _parts(value: object) -> dict[str, object]:
-    """Return what a value consists of, by names that whoever wrote the job knows."""
-    if isinstance(value, partial):
-        numbered = {f"its argument {index}": part for index, part in enumerate(value.args)}
-        return numbered | {f"its argument {key!r}": part for key, part in value.keywords.items()} | _parts(value.func)
-    if inspect.isfunction(value):
-        used = inspect.getclosurevars(value)
-        return {f"its variable {name!r}": part for name, part in {**used.globals, **used.nonlocals}.items()}
-    if is_dataclass(value) and not isinstance(value, type):
-        return {f"its {field.name}": getattr(value, field.name) for field in fields(value)}
-    return {}
-
-
-def _pickles(value: object) -> bool:
-    import cloudpickle
-
-    try:
-        cloudpickle.dumps(value)
-    except Exception:  # noqa: BLE001 - as above
-        return False
-    return True
-
-
 def command(payload: Path) -> list[str]:
     """Return the command that makes a fresh interpreter run a payload, wherever this package lies."""
     package = str(Path(__file__).resolve().parents[2])
@@ -366,7 +213,7 @@ def _end_group(group: int, grace: float) -> None:
 def main(payload: str) -> NoReturn:
     """Run a payload in this fresh interpreter; called by `command`."""
     own_streams()
-    replace_debugger(_no_terminal)
+    replace_debugger(no_terminal)
     show_stacks_on_signal()
     leave(run(lambda: _call(Path(payload).read_bytes())))
 

@@ -26,6 +26,8 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from pytest_ckpt.errors import HarnessError, InvalidArgument
 from pytest_ckpt.runs import processes, spawn
+from pytest_ckpt.runs.forgetting import reset_signals
+from pytest_ckpt.runs.payload import dump
 from pytest_ckpt.runs.processes import Children, Ended, Leftover
 
 if TYPE_CHECKING:
@@ -116,7 +118,7 @@ def run_spawned(  # noqa: PLR0913 - what a process can be given
     payload = Path(name)
     try:
         with os.fdopen(file, "wb") as opened:
-            opened.write(spawn.dump(function, args))
+            opened.write(dump(function, args))
         words, environment = spawn.command(payload), dict(os.environ if env is None else env)
         if sys.platform == "linux":
             become = partial(spawn.replace_process, words, cwd, environment)
@@ -245,7 +247,7 @@ class _Supervision:
         gc.freeze()  # the garbage of pytest is not ours to finalise
         os.setsid()
         processes.become_subreaper()
-        spawn.reset_signals()
+        reset_signals()
         _open_standard_streams(order)
         self._job = self._start_job()
         for fd in processes.open_descriptors():  # only now: the job may need what its fixtures have opened

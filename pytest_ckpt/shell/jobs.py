@@ -6,19 +6,19 @@ import gc
 import hashlib
 import importlib.util
 import json
-import shutil
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 import pytest
 from filelock import FileLock
 
-from pytest_ckpt.errors import ContractViolation, HarnessError
+from pytest_ckpt.errors import HarnessError
 from pytest_ckpt.lab import Lab, LabSettings
 from pytest_ckpt.records.verdict import JobResult, Timeline
+from pytest_ckpt.shell.failing import explained, failure, full_disk, kept, sections, unobserved
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,17 +26,9 @@ if TYPE_CHECKING:
     from pytest_ckpt.contracts.base import Contract
     from pytest_ckpt.frameworks.protocol import Framework
     from pytest_ckpt.records.run import RunRecord
-    from pytest_ckpt.records.verdict import Verdict
     from pytest_ckpt.runs.job import Job
     from pytest_ckpt.settings import Settings
     from pytest_ckpt.shell.marks import Asked
-
-#: Characters of a run's captured output that a report shows.
-_SHOWN: Final = 4000
-#: Free bytes with which a disk counts as full.
-_ROOM: Final = 1 << 16
-#: What `pytest.fail` raises; pytest gives it no other public name.
-_Failed: Any = pytest.fail.Exception
 
 
 @dataclass(slots=True)
@@ -80,7 +72,7 @@ class JobSession:
         try:
             result = _judge(lab, test, contracts, started)
         except (HarnessError, OSError) as error:
-            result = JobResult(test=test, error=_unobserved(error, lab), kept_dirs=_kept(lab))
+            result = JobResult(test=test, error=unobserved(error, lab), kept_dirs=kept(lab))
         if not self.settings.keep and not result.kept_dirs:
             lab.close()
         self.results[test] = result
@@ -135,13 +127,11 @@ def _judge(lab: Lab, test: str, contracts: Sequence[Contract], started: float) -
     if outcome.status == "skipped":
         return replace(result, skipped=outcome.message)
     if not outcome.ok:
-        return replace(result, error=_failed(baseline, lab), sections=_sections(lab), kept_dirs=_kept(lab))
+        return replace(result, error=explained(baseline, lab), sections=sections(lab), kept_dirs=kept(lab))
     verdicts = lab.judge(contracts)
     failed = [run for run in lab.runs.values() if not run.outcome.ok]
-    if failed and (why := _full_disk(lab)):  # what a run could not write says nothing about the job
-        return replace(
-            result, error="\n".join([_failure(failed[0]), why]), sections=_sections(lab), kept_dirs=_kept(lab)
-        )
+    if failed and (why := full_disk(lab)):  # what a run could not write says nothing about the job
+        return replace(result, error="\n".join([failure(failed[0]), why]), sections=sections(lab), kept_dirs=kept(lab))
     lab.leave()
     broken = any(verdict.status in {"violated", "inconclusive"} for verdict in verdicts)
     return replace(
@@ -153,7 +143,7 @@ def _judge(lab: Lab, test: str, contracts: Sequence[Contract], started: float) -
             kept=tuple(sorted({baseline.step_of(c) for c in baseline.kept if not c.foreign})),
         ),
         experiments=tuple((run.experiment.title, f"{run.outcome.seconds:.2f}") for run in lab.runs.values()),
-        sections=_sections(lab) if broken else (),
+        sections=sections(lab) if broken else (),
         kept_dirs=(f"{lab.folder}: the runs' journals and copies of their checkpoints",) if broken else (),
         seconds=time.monotonic() - started,
     )
@@ -161,67 +151,6 @@ def _judge(lab: Lab, test: str, contracts: Sequence[Contract], started: float) -
 
 def _frameworks(run: RunRecord) -> tuple[str, ...]:
     return tuple(f"{facts.name} {facts.version}".strip() for facts in run.frameworks)
-
-
-def _failed(run: RunRecord, lab: Lab) -> str:
-    """Say how the baseline failed: nothing can be said about the checkpoints of a job that does not run."""
-    outcome = run.outcome
-    lines = [_failure(run), *filter(None, [_full_disk(lab)])]
-    lines += [f"  {line}" for line in outcome.traceback.rstrip().splitlines()]
-    if outcome.status == "hung":
-        lines.append("  the job was ended; --ckpt-timeout sets how long a run may take")
-    lines += [f"  left a process behind, which was ended: {process}" for process in outcome.leftovers]
-    return "\n".join(lines)
-
-
-def _failure(run: RunRecord) -> str:
-    how = next(iter(run.outcome.message.splitlines()), run.outcome.status)
-    title = "" if run.experiment.kind == "baseline" else f" in the {run.experiment.title}"
-    return f"the job failed{title} {_when(run.last_step)}: {how}"
-
-
-def _full_disk(lab: Lab) -> str:
-    """Say that there is no room for runs and their evidence; empty if there is."""
-    free = shutil.disk_usage(lab.folder.parent).free
-    if free >= _ROOM:
-        return ""
-    return f"  the disk of {lab.folder.parent} is full, with {free} bytes left; give it room, or another place with --basetemp"
-
-
-def _when(steps: int) -> str:
-    if steps == 0:
-        return "before its first optimizer step"
-    return f"after {steps} optimizer step{'' if steps == 1 else 's'}"
-
-
-def _unobserved(error: HarnessError | OSError, lab: Lab) -> str:
-    """Say why the job's runs could not be carried out or observed: the reason is not in the job."""
-    if isinstance(error, HarnessError):
-        return f"the job could not be run: {error}"
-    why = (
-        _full_disk(lab)
-        or f"  its runs and their evidence need {lab.folder.parent}; see to it that it can be written to"
-    )
-    return f"the job could not be run: {error}\n{why}"
-
-
-def _kept(lab: Lab) -> tuple[str, ...]:
-    return (f"{lab.folder}: journals and output of the runs",) if lab.folder.exists() else ()
-
-
-def _sections(lab: Lab) -> tuple[tuple[str, ...], ...]:
-    """Return the captured output of the baseline and of runs that failed."""
-    runs = [run for run in lab.runs.values() if run.experiment.kind == "baseline" or not run.outcome.ok]
-    return tuple(
-        (f"ckpt {run.experiment.title} {title}", _shown(text)) for run in runs for title, text in run.sections.items()
-    )
-
-
-def _shown(text: str) -> str:
-    """Return the end of a text, of progress bars only their last state."""
-    lines = [line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n")]
-    text = "\n".join(line for line in lines if line.strip())
-    return text if len(text) <= _SHOWN else f"[...]\n{text[-_SHOWN:]}"
 
 
 def missing_torch() -> str:
@@ -246,84 +175,3 @@ def shared_folder(config: pytest.Config) -> Path | None:
     if not hasattr(config, "workerinput"):
         return None
     return Path(config.getoption("basetemp")).parent / "ckpt-verdicts"
-
-
-def raise_if_failed(result: JobResult) -> None:
-    """Raise what keeps a job's contracts from being judged.
-
-    Raises:
-        HarnessError: the job did not run.
-        pytest.skip.Exception: the job skipped itself.
-    """
-    if result.skipped:
-        pytest.skip(result.skipped)
-    if result.error:
-        raise JobFailure(result.error)
-
-
-class JobFailure(HarnessError, _Failed):  # type: ignore[misc]
-    """A job that does not run, shown by pytest as its message alone."""
-
-    def __init__(self, message: str) -> None:
-        _Failed.__init__(self, message, pytrace=False)
-
-    def __str__(self) -> str:
-        return str(self.msg)
-
-
-class ContractFailure(ContractViolation, _Failed):  # type: ignore[misc]
-    """A broken or undecided contract, shown by pytest as its message alone: the traceback would be ours."""
-
-    def __init__(self, message: str, verdict: Verdict) -> None:
-        _Failed.__init__(self, message, pytrace=False)
-        self.verdict = verdict
-
-    def __str__(self) -> str:
-        return str(self.msg)
-
-
-# Short names in pytest's summary, which prints the module of every exception that is not built in.
-for _kind, _name in ((ContractFailure, "ContractViolation"), (JobFailure, "HarnessError")):
-    _kind.__module__, _kind.__qualname__ = "builtins", _name
-
-
-def conclude(result: JobResult, asked: Asked, nodeid: str) -> None:
-    """End an item as its contract's verdict says.
-
-    Raises:
-        ContractFailure: the contract is broken, or it was marked and could not be decided.
-        pytest.skip.Exception: it does not apply, or only the default set asked for it and it could not be decided.
-        HarnessError: the job was run without this contract.
-    """
-    verdict = result.verdict_of(asked.contract.name)
-    if verdict is None:
-        known = ", ".join(v.contract for v in result.verdicts)
-        message = f"no verdict on {asked.contract.name} of {result.test}; its job was run for {known}"
-        raise HarnessError(message)
-    if verdict.status == "not_applicable":
-        pytest.skip(f"not applicable: {verdict.sentence}")
-    if verdict.status == "inconclusive" and not asked.marked:
-        pytest.skip(f"inconclusive: {verdict.sentence}")
-    if verdict.status != "held":
-        from pytest_ckpt.report.text import explain  # needed for failures only
-
-        raise ContractFailure(explain(verdict, result, nodeid), verdict)
-
-
-def rehearse_in_process(item: pytest.Function, job: Job) -> None:
-    """Call a test's job in this process, where a debugger can stop in it, and leave its directory as it was."""
-    before = sorted(job.path.iterdir())
-    item.ihook.pytest_pyfunc_call(pyfuncitem=item)  # as pytest calls a test: that is where --trace steps in
-    for path in set(job.path.iterdir()) - set(before):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-
-
-def without_breakpoints(body: Callable[[], object]) -> object:
-    """Call a job that the debugger has been through already; runs in the job's process."""
-    from pytest_ckpt.runs.spawn import replace_debugger  # only where a debugger was asked for
-
-    replace_debugger(lambda *_, **__: None)
-    return body()
