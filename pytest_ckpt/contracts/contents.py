@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from pytest_ckpt.contracts.base import Contract, Evidence, promised
-from pytest_ckpt.contracts.saving import no_steps, steps_text
+from pytest_ckpt.contracts.saving import is_unrecognised, no_steps, nothing_recognised, steps_text
 from pytest_ckpt.records.verdict import Finding, Verdict, held, inconclusive, violated
 
 if TYPE_CHECKING:
@@ -55,6 +55,8 @@ class Faithful:
 
 def nothing_saved(run: RunRecord) -> Finding:
     """Return the finding of a job that wrote no checkpoint."""
+    if is_unrecognised(run):
+        return nothing_recognised(run)
     where = f"; it saved outside ckpt_job.dir: {', '.join(run.strays[:3])}" if run.strays else ""
     return Finding(
         title=f"no checkpoint was saved in {run.last_step} steps",
@@ -147,7 +149,7 @@ def _finding(  # noqa: PLR0913 - the parts of a finding
 
 def _is_unclear(checkpoint: Checkpoint) -> bool:
     content = checkpoint.content
-    return content is None or content.matched < content.expected
+    return content is None or content.matched == 0 or content.matched < content.expected
 
 
 def _unclear(checkpoint: Checkpoint) -> Finding:

@@ -46,6 +46,8 @@ class FinalStep:
         unclear = [c for c in run.kept if not c.foreign and self._may_hold_last(c, run)]
         if unclear:
             return inconclusive(self.name, _unclear(unclear[-1], run))
+        if is_unrecognised(run):
+            return inconclusive(self.name, nothing_recognised(run))
         return violated(self.name, _missing_final(run, evidence.advisor.missing_final()))
 
     def _holds_last(self, checkpoint: Checkpoint, run: RunRecord) -> bool:
@@ -95,6 +97,8 @@ class Count:
             )
         counted = promised(run) if self.n is not None else recognised(run)
         found = [checkpoint for checkpoint in counted if checkpoint.kept]
+        if expected and is_unrecognised(run):
+            return inconclusive(self.name, nothing_recognised(run))
         names = ", ".join(checkpoint.path for checkpoint in found) or "none"
         if len(found) == expected:
             return held(self.name, f"{_checkpoints(expected)} on disk: {names}")
@@ -126,6 +130,8 @@ def _wrong_count(expected: int, found: list[Checkpoint], run: RunRecord, names: 
 
 def _why_fewer(expected: int, run: RunRecord) -> str:
     made = len([checkpoint for checkpoint in promised(run) if not checkpoint.foreign])
+    if made < expected and run.strays:
+        return _elsewhere(run)
     if made < expected:
         return f"only {made} were ever saved in {run.last_step} steps: the interval is longer than meant, or a save was skipped."
     return f"{made} were saved and some deleted again: the limit on kept checkpoints is lower than expected."
@@ -148,11 +154,17 @@ def _missing_final(run: RunRecord, advice: Advice) -> Finding:
         title=title,
         rows=_rows(run, kept),
         cause=advice.cause or cause,
-        fix=advice.fix or "save once more when training has ended, after the last step.",
+        fix=advice.fix or _how_to_save_last(run),
         step=last,
         component="final step",
         checkpoint=concerned[0].identity if concerned else "",
     )
+
+
+def _how_to_save_last(run: RunRecord) -> str:
+    if run.strays and not run.written:
+        return "build the paths of checkpoints from ckpt_job.dir."
+    return "save once more when training has ended, after the last step."
 
 
 def _what_is_missing(run: RunRecord, kept: list[Checkpoint], gone: list[Checkpoint]) -> tuple[str, str]:
@@ -202,7 +214,7 @@ def _claims_last(checkpoint: Checkpoint, last: int) -> tuple[str, str]:
 
 def _elsewhere(run: RunRecord) -> str:
     if run.strays:
-        return f"the job saved outside ckpt_job.dir: {', '.join(run.strays[:3])}. Let it write below ckpt_job.dir."
+        return f"the job saved outside ckpt_job.dir: {', '.join(run.strays[:3])}."
     return ""
 
 
@@ -222,6 +234,22 @@ def _unclear(checkpoint: Checkpoint, run: RunRecord) -> Finding:
         fix="if the save changes the tensors on purpose, check the file in a test of your own with ckpt_run.",
         step=run.last_step,
         checkpoint=checkpoint.identity,
+    )
+
+
+def is_unrecognised(run: RunRecord) -> bool:
+    """Say whether files may be checkpoints that nobody could recognise as such: no framework's layout, no readable tensors."""
+    return not run.written and not run.frameworks and bool(run.unrecognised)
+
+
+def nothing_recognised(run: RunRecord) -> Finding:
+    """Return the finding of a job whose files could not be recognised as checkpoints."""
+    files = run.unrecognised
+    more = f" and {len(files) - 3} more" if len(files) > 3 else ""  # noqa: PLR2004 - enough to know them by
+    return Finding(
+        title=f"no checkpoint could be recognised among the files that were written: {', '.join(files[:3])}{more}",
+        cause="none of them could be read as tensors that were seen in training.",
+        fix="declare which of them are checkpoints, such as ckpt_job.layout('step_*.json'); if none is, the job saves nothing.",
     )
 
 

@@ -147,6 +147,16 @@ class RunRecord(Record):
         return tuple(checkpoint for checkpoint in self.checkpoints if checkpoint.kept)
 
     @property
+    def unrecognised(self) -> tuple[str, ...]:
+        """The files below the job's directory that were begun in training, are still there and belong to no checkpoint."""
+        known = {path for checkpoint in self.checkpoints for path in checkpoint.files}
+        begun: dict[str, int] = {}
+        for save in self.saves:
+            begun.setdefault(save.path, save.step)
+        left = self.looks[-1].tree if self.looks else Tree()
+        return tuple(path for path, step in begun.items() if step > 0 and path in left and path not in known)
+
+    @property
     def saved_steps(self) -> tuple[int, ...]:
         """The steps after which this run wrote a checkpoint, ascending, each once."""
         return tuple(sorted({self.step_of(checkpoint) for checkpoint in self.written}))

@@ -113,7 +113,7 @@ def _probe(plan: RunPlan, journal: Journal, watcher: Watcher) -> Probe:
         resume_from=plan.resume_from,
         is_baseline=plan.is_baseline,
         on_ask=lambda: journal.write("asked"),
-        on_step=probe.end_step,
+        on_step=probe.declare_step,
     )
     return probe
 

@@ -80,6 +80,11 @@ class Probe:
         """Note that a framework will tell the end of every step."""
         self._clock.expect_told()
 
+    def declare_step(self) -> None:
+        """Note that the job says that a step ends; what lies on disk by now was saved before it."""
+        self.look("step")
+        self.end_step()
+
     def end_step(self, claimed: int | None = None) -> None:
         """Note that a step ends, as the job or its framework says, with their own number of it."""
         if not self._is_ours():

@@ -54,7 +54,9 @@ def _on_open(probe: Probe, root: Path) -> Callable[[str, tuple[Any, ...]], None]
     prefix = str(root) + os.sep
 
     def hook(event: str, args: tuple[Any, ...]) -> None:
-        if event == "open" and isinstance(args[0], str) and args[0].startswith(prefix) and args[2] & _WRITES:
+        if event != "open" or not isinstance(args[0], str) or not args[0].startswith(prefix):
+            return
+        if args[2] & _WRITES and not args[2] & os.O_APPEND:  # what grows line by line is a log
             probe.opening(relative(Path(args[0]), root))
 
     return hook

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import json
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
@@ -344,3 +345,75 @@ def test_weights_that_nobody_has_seen_are_undecided(judge: Judge) -> None:
     verdict = judge(training(after), Faithful())["faithful"]
     assert "inconclusive" == verdict.status, verdict
     assert "could not be recognised" in verdict.sentence
+
+
+# -- what nobody can recognise -----------------------------------------------------------------------------------------
+
+
+def as_json(t: Training, n: int) -> None:
+    """Save the weights as text."""
+    if n % 3 == 0 or n == LAST:
+        weights = {name: value.tolist() for name, value in t.model.state_dict().items()}
+        (t.job.path / f"step_{n}.json").write_text(json.dumps(weights), encoding="utf-8")
+
+
+def test_files_of_an_unknown_format_are_undecided(judge: Judge) -> None:
+    """Checkpoints in JSON may be there: nothing is broken, nothing held, and `layout` is what helps."""
+    verdicts = judge(training(as_json), FinalStep(), Count(3), Faithful())
+    assert dict.fromkeys(verdicts, "inconclusive") == {name: verdict.status for name, verdict in verdicts.items()}
+    finding = verdicts["final_step"].findings[0]
+    assert finding.title.endswith("step_3.json, step_6.json, step_7.json")
+    assert "ckpt_job.layout" in finding.fix
+
+
+def test_a_log_is_no_checkpoint(judge: Judge) -> None:
+    """A file that was there before the first step, or grows line by line, excuses no job that saves nothing."""
+
+    def train(job: Job) -> None:
+        (job.path / "config.json").write_text("{}", encoding="utf-8")
+
+        def log(t: Training, n: int) -> None:
+            with (t.job.path / "log.txt").open("a", encoding="utf-8") as file:
+                file.write(f"step {n}\n")
+
+        Training(job).run(log)
+
+    finding = violation(judge, train, FinalStep())
+    assert "training ended at step 7 and no checkpoint was saved" == finding.title
+
+
+def test_a_declared_folder_is_one_checkpoint(judge: Judge) -> None:
+    """The glob of a layout stays within one folder: files inside of a checkpoint are none of their own."""
+
+    def after(t: Training, n: int) -> None:
+        if n % 3 == 0:
+            folder = t.job.path / f"step_{n}"
+            folder.mkdir()
+            torch.save(t.model.state_dict(), folder / "model.pt")
+            torch.save(t.update.state_dict(), folder / "step_optimizer.pt")
+
+    def train(job: Job) -> None:
+        job.layout("step_*")
+        Training(job).run(after)
+
+    assert_holds(judge, train, Count(2))
+    assert_holds(judge, train, Faithful())
+
+
+def test_declared_steps_date_the_saves_that_follow_them(judge: Judge) -> None:
+    """Without an optimizer of torch, `ckpt_job.step()` is the clock, and what the files hold is undecided."""
+
+    def train(job: Job) -> None:
+        job.layout("step_*.pt")
+        weight = torch.zeros(3)
+        for n in range(1, LAST + 1):
+            weight += n
+            job.step()
+            if n % 3 == 0:
+                torch.save({"weight": weight}, job.path / f"step_{n}.pt")
+
+    verdicts = judge(train, Count(2), Faithful(), FinalStep())
+    assert {"count": "held", "faithful": "inconclusive", "final_step": "violated"} == {
+        name: verdict.status for name, verdict in verdicts.items()
+    }
+    assert (3, 6) == judge.baseline.saved_steps
