@@ -5,35 +5,18 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
+from pytest_ckpt.contracts.difference_rows import components_text, rows, step_of_batches
 from pytest_ckpt.contracts.saving import steps_text
-from pytest_ckpt.contracts.trajectory import LAST_BITS, StepDifference, batches
+from pytest_ckpt.contracts.trajectory import LAST_BITS, StepDifference
 from pytest_ckpt.records.verdict import Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from pytest_ckpt.contracts.base import Evidence
     from pytest_ckpt.records.checkpoint import Checkpoint
     from pytest_ckpt.records.run import RunRecord
-    from pytest_ckpt.records.state import Reading
 
-#: Rows of the table of a difference: component, its title, what it says if it agrees.
-_ROWS: Final = (
-    ("data", "data", "same batches"),
-    ("weights", "weights", "same"),
-    ("buffers", "buffers", "same"),
-    ("optimizer", "optimizer", "same state"),
-    ("param_groups", "settings", "same"),
-    ("lr", "lr", "same"),
-    ("scheduler", "scheduler", "same"),
-    ("scaler", "scaler", "same"),
-    ("ema", "average", "same"),
-    ("counter", "counter", "same"),
-    ("rng", "rng", "same"),
-    ("gradients", "gradients", "same"),
-    ("update", "update", "same"),
-)
-_ALWAYS: Final = frozenset({"data", "weights", "optimizer", "lr"})
 _CAUSES: Final = {
     "data": (
         "the position in the data is not restored: other batches follow than in the uninterrupted run.",
@@ -86,7 +69,6 @@ _CAUSES: Final = {
 _COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
 #: A frame of a traceback in a function that loads, such as `load_state_dict` or `_load_from_checkpoint`.
 _LOADING: Final = re.compile(r"\bin (\w*_)?load(_\w+)?$", re.MULTILINE)
-_GENERATORS: Final = {"torch": "torch", "cuda": "CUDA", "numpy": "numpy", "python": "Python"}
 
 
 def difference(found: StepDifference | str, run: RunRecord, checkpoint: Checkpoint, evidence: Evidence) -> Finding:
@@ -97,11 +79,11 @@ def difference(found: StepDifference | str, run: RunRecord, checkpoint: Checkpoi
     if _is_from_scratch(found, run, evidence, start):
         return _from_scratch(found, run, checkpoint, evidence)
     advice = evidence.advisor.component(found.component, checkpoint)
-    drawn = found.component == "data" and found.rng_differs and _step_of_batches(found, evidence) is None
+    drawn = found.component == "data" and found.rng_differs and step_of_batches(found, evidence) is None
     cause, fix = _CAUSES["drawn data" if drawn else found.component]
     return Finding(
-        title=f"resumed from step {start}: step {found.step} differs from the uninterrupted run in {_component(found)}",
-        rows=tuple(_rows(found, evidence)),
+        title=f"resumed from step {start}: step {found.step} differs from the uninterrupted run in {components_text(found)}",
+        rows=tuple(rows(found, evidence)),
         cause=advice.cause or cause,
         fix=advice.fix or fix,
         step=found.step,
@@ -113,10 +95,10 @@ def difference(found: StepDifference | str, run: RunRecord, checkpoint: Checkpoi
 def unseeded(found: StepDifference | str, checkpoint: Checkpoint, evidence: Evidence) -> Finding:
     """Describe a resume that agrees only if its process is seeded as the baseline's was."""
     start = evidence.baseline.step_of(checkpoint)
-    what = "the number of its steps" if isinstance(found, str) else _component(found)
+    what = "the number of its steps" if isinstance(found, str) else components_text(found)
     return Finding(
         title=f"resuming from step {start} depends on the unseeded state of the process when the job is built: {what}",
-        rows=() if isinstance(found, str) else tuple(_rows(found, evidence)),
+        rows=() if isinstance(found, str) else tuple(rows(found, evidence)),
         cause="in a process seeded like the first one the resume agrees, in any other it does not: something that is built "
         "with random numbers (data, an order, frozen weights) is neither saved nor seeded.",
         fix="seed before building it, or save it; or accept this with ckpt_resumable(reseed=False).",
@@ -153,7 +135,7 @@ def rounding(found: StepDifference, checkpoint: Checkpoint) -> Finding:
     return Finding(
         title=f"after resuming from {checkpoint.path}, step {found.step} differs from the uninterrupted run in the last bits "
         f"of its {found.component} only, by less than {LAST_BITS:.0e} of their norms",
-        rows=tuple(_rows(found, None)),
+        rows=tuple(rows(found, None)),
         cause="all that was restored agrees; another kernel computed with it: one that is chosen or fused after a warm-up "
         "(torch.jit, autotuning), or one whose order of summation is not fixed.",
         fix="allow for it by name, ckpt_resumable(tolerance=1e-5), or switch the warm-up off.",
@@ -168,10 +150,10 @@ def not_reproducible(found: StepDifference | None, repeated: RunRecord, baseline
     if found is None:
         where = f"trained {len(repeated.steps)} steps, then {baseline.last_step}"
     else:
-        where = f"differs from itself at step {found.step} in {_component(found)}"
+        where = f"differs from itself at step {found.step} in {components_text(found)}"
     return Finding(
         title=f"the job is not reproducible: run twice from equal seeds it {where}",
-        rows=() if found is None else tuple(_rows(found, None)),
+        rows=() if found is None else tuple(rows(found, None)),
         cause="something in it is random beyond the seeds of torch, numpy and Python: time, threads, hashes, a device's kernels.",
         fix="make the job deterministic (torch.use_deterministic_algorithms, seeded workers), or ask for a lower level: "
         "ckpt_resumable('state').",
@@ -253,7 +235,7 @@ def _from_scratch(found: StepDifference, run: RunRecord, checkpoint: Checkpoint,
     start, last = evidence.baseline.step_of(checkpoint), evidence.baseline.last_step
     return Finding(
         title=f"resuming from step {start} started from scratch: {len(run.steps)} steps were trained, expected {last - start}",
-        rows=tuple(_rows(found, evidence)),
+        rows=tuple(rows(found, evidence)),
         cause="the checkpoint was not loaded, and nothing was said.",
         fix="pass ckpt_job.resume_from on to what loads the checkpoint.",
         step=start + 1,
@@ -305,115 +287,3 @@ def _why_failed(message: str, *, after_the_last_step: bool) -> tuple[str, str]:
         "the checkpoint can't be loaded by the job that wrote it.",
         "resume from this checkpoint by hand: a real run would stop here as well.",
     )
-
-
-def _component(found: StepDifference) -> str:
-    roots = [name for name in found.keys if name not in {"gradients", "update"}] or [found.component]
-    titles = {name: title for name, title, _ in _ROWS}
-    return ", ".join(titles.get(name, name) for name in roots)
-
-
-def _rows(found: StepDifference, evidence: Evidence | None) -> Iterable[tuple[str, str]]:
-    """Yield a row for each component that differs or that every reader asks for."""
-    first = found.component
-    for name, title, same in _ROWS:
-        if name == "rng":
-            differing = found.rng_differs if first == "rng" or "data" in found.keys else ()
-        else:
-            differing = found.keys.get(name, ())
-        if differing:
-            mark = "   <- first difference" if name == first else ""
-            yield title, _describe(name, differing, found, evidence) + mark
-        elif name in _ALWAYS and (found.expected.state.get(name) or found.found.state.get(name)):
-            yield title, same
-
-
-def _describe(name: str, keys: Sequence[str], found: StepDifference, evidence: Evidence | None) -> str:
-    expected, actual = found.expected.state.get(name, {}), found.found.state.get(name, {})
-    match name:
-        case "data":
-            return _describe_data(found, evidence)
-        case "counter":
-            return f"step {found.found.claimed}, uninterrupted {found.expected.claimed}"
-        case "rng":
-            names = sorted({_GENERATORS[key.split(":", 1)[0]] for key in keys})
-            return f"state of {' and '.join(names)} differs"
-        case "optimizer":
-            return _describe_optimizer(keys, expected, actual)
-        case "lr" | "param_groups" | "scheduler" | "scaler":
-            return _describe_scalars(keys, expected, actual)
-        case _:
-            return _describe_tensors(keys, expected, actual)
-
-
-def _step_of_batches(found: StepDifference, evidence: Evidence | None) -> int | None:
-    """Return the step of the uninterrupted run that had the batches which the resumed run has now."""
-    mine = batches(found.found.state.get("data", {}))
-    steps = evidence.baseline.steps if evidence is not None and mine else ()
-    return next((step.index for step in steps if batches(step.state.get("data", {})) == mine), None)
-
-
-def _describe_data(found: StepDifference, evidence: Evidence | None) -> str:
-    mine, theirs = (batches(step.state.get("data", {})) for step in (found.found, found.expected))
-    if not mine:
-        return "no batch was seen"
-    step = _step_of_batches(found, evidence)
-    if step is not None:
-        return f"other batches: those of step {step} of the uninterrupted run"
-    if len(mine) != len(theirs):
-        return f"{len(mine)} batches, uninterrupted {len(theirs)}"
-    expected, actual = found.expected.batch_shapes, found.found.batch_shapes
-    return (
-        f"other batches: shapes {actual[:1]}, uninterrupted {expected[:1]}" if expected != actual else "other batches"
-    )
-
-
-def _describe_optimizer(keys: Sequence[str], expected: Mapping[str, Reading], actual: Mapping[str, Reading]) -> str:
-    """Say which entries of how many parameters differ, and whether they are gone, zero or other."""
-    entries = sorted({key.rpartition("/")[2] for key in keys if (expected.get(key) or actual[key]).shape is not None})
-    entries = entries or sorted({key.rpartition("/")[2] for key in keys})
-    parameters = {key.rpartition("/")[0] for key in keys}
-    everything = {key.rpartition("/")[0] for key in (*expected, *actual)}
-    norm = _total([expected[key] for key in keys if key in expected])
-    found = [actual[key] for key in keys if key in actual]
-    how = "are absent" if not found else "are zero" if _total(found) == 0 else f"differ (norm {_total(found):.1e}"
-    close = f", saved norm {norm:.1e})" if how.startswith("differ") else f" (saved norm {norm:.1e})"
-    return f"{', '.join(entries[:4])} of {len(parameters)} of {len(everything)} parameters {how}{close}"
-
-
-def _describe_scalars(keys: Sequence[str], expected: Mapping[str, Reading], actual: Mapping[str, Reading]) -> str:
-    texts = []
-    for key in keys[:2]:
-        label = "" if key in {"group0", "0/scale"} else f"{key.split(':', 1)[-1]} "
-        texts.append(f"{label}{_value(actual.get(key))}, uninterrupted {_value(expected.get(key))}")
-    more = f" (and {len(keys) - 2} more)" if len(keys) > 2 else ""  # noqa: PLR2004
-    return "; ".join(texts) + more
-
-
-def _describe_tensors(keys: Sequence[str], expected: Mapping[str, Reading], actual: Mapping[str, Reading]) -> str:
-    total = len({*expected, *actual})
-    key = max(keys, key=lambda key: abs(_norm(expected.get(key)) - _norm(actual.get(key))))
-    name = key.split(":", 1)[-1]
-    return (
-        f"{len(keys)} of {total} differ, most in norm {name}: {_value(actual.get(key))}, "
-        f"uninterrupted {_value(expected.get(key))}"
-    )
-
-
-def _value(reading: Reading | None) -> str:
-    if reading is None:
-        return "absent"
-    if reading.norm is not None:
-        return f"{reading.norm:.4g}"
-    try:
-        return f"{float(reading.digest):.4g}"
-    except ValueError:
-        return reading.digest[:8] or "unreadable"
-
-
-def _norm(reading: Reading | None) -> float:
-    return 0.0 if reading is None or reading.norm is None else reading.norm
-
-
-def _total(readings: Iterable[Reading]) -> float:
-    return float(sum(_norm(reading) ** 2 for reading in readings) ** 0.5)
