@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from pytest_ckpt.contracts.base import Contract, Evidence, promised, recognised
 from pytest_ckpt.errors import InvalidArgument
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from pytest_ckpt.records.checkpoint import Checkpoint
     from pytest_ckpt.records.experiment import Experiment
     from pytest_ckpt.records.run import RunRecord
+
+_FROM_DIR: Final = "build the paths of checkpoints from ckpt_job.dir."
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,7 @@ def _wrong_count(expected: int, found: list[Checkpoint], run: RunRecord, names: 
         if more
         else advice.cause or _why_fewer(expected, run),
         fix=advice.fix
+        or (_FROM_DIR if run.strays and not run.written else "")
         or "check the save interval and the limit on kept checkpoints against the number of steps"
         f" ({run.last_step} were trained).",
         component="count",
@@ -163,7 +166,7 @@ def _missing_final(run: RunRecord, advice: Advice) -> Finding:
 
 def _how_to_save_last(run: RunRecord) -> str:
     if run.strays and not run.written:
-        return "build the paths of checkpoints from ckpt_job.dir."
+        return _FROM_DIR
     return "save once more when training has ended, after the last step."
 
 

@@ -151,5 +151,7 @@ def _environment(**more: str) -> dict[str, str]:
         "OMP_NUM_THREADS": "1",
         "PYTEST_ADDOPTS": "-p no:cacheprovider -p ckpt -p xdist",
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",  # a page changes a file within a second, which the cached bytecode would not notice
+        "PYTHONUNBUFFERED": "1",  # what goes to stdout and stderr comes in its order
         **more,
     }
