@@ -32,8 +32,8 @@ def test_job(ckpt_job):
 def test_next(ckpt_job):
     train(ckpt_job)
 """
-#: The command of a process that must not be left behind.
-SLEEPER: Final = "time.sleep(98765)"
+#: The command of a process that must not be left behind; no other test process has the same.
+SLEEPER: Final = f"time.sleep({100_000 + os.getpid()})"
 
 
 class Bad:
@@ -292,9 +292,9 @@ def test_a_job_that_saves_elsewhere(bad: Bad, tmp_path: Path) -> None:
     said = " ".join(message.split("  saves")[0].replace(str(tmp_path), "/elsewhere").split())
     assert (
         snapshot(
-            "checkpoint contract broken: final_step training ended at step 4 and no checkpoint was saved trained 4 steps saved at "
-            "none on disk none the job saved outside ckpt_job.dir: /elsewhere/step_2.pt, /elsewhere/step_4.pt. fix: build the paths "
-            "of checkpoints from ckpt_job.dir."
+            "checkpoint contract broken: final_step training ended at step 4 and no checkpoint was saved trained 4 "
+            "steps saved at none on disk none the job saved outside ckpt_job.dir: /elsewhere/step_2.pt, /elsewhere/step_4.pt. fix: build "
+            "the paths of checkpoints from ckpt_job.dir."
         )
         == said
     )
