@@ -291,11 +291,11 @@ def test_a_job_that_saves_elsewhere(bad: Bad, tmp_path: Path) -> None:
     bad.result.assert_outcomes(passed=1, failed=2)
     said = " ".join(message.split("  saves")[0].replace(str(tmp_path), "/elsewhere").split())
     assert (
-        snapshot(
-            "checkpoint contract broken: final_step training ended at step 4 and no checkpoint was saved trained 4 "
-            "steps saved at none on disk none the job saved outside ckpt_job.dir: /elsewhere/step_2.pt, /elsewhere/step_4.pt. fix: build "
-            "the paths of checkpoints from ckpt_job.dir."
-        )
+        snapshot("""\
+checkpoint contract broken: final_step training ended at step 4 and no checkpoint was saved trained 4 steps saved at none \
+on disk none the job saved outside ckpt_job.dir: /elsewhere/step_2.pt, /elsewhere/step_4.pt. fix: build the paths of \
+checkpoints from ckpt_job.dir.\
+""")
         == said
     )
     where = "the job saved outside ckpt_job.dir: /elsewhere/step_2.pt, /elsewhere/step_4.pt."
