@@ -64,7 +64,9 @@ def catalogue(  # noqa: PLR0913, PLR0917 - all that is known of a run's files
     else:
         announced = {save.path for save in saves if save.by != "open"}
         units += units_of(looks, lambda entry: _part_of(entry, read, table, announced), units)
-    versions = sorted((v for unit in units for v in _versions(unit, looks, saves)), key=lambda v: (v.look, v.unit.path))
+    versions = sorted(
+        (v for unit in units for v in _versions(unit, looks, saves, read)), key=lambda v: (v.look, v.unit.path)
+    )
     found = (_describe(version, saves, read, table) for version in versions)
     return tuple(checkpoint for checkpoint in found if _counts(checkpoint, pattern))
 
@@ -98,7 +100,7 @@ def _part(content: FileContent, table: StateTable) -> Part | None:
     return "other" if content.has_optimizer or hits else None
 
 
-def _versions(unit: Unit, looks: Sequence[Look], saves: Sequence[SaveEvent]) -> list[_Version]:
+def _versions(unit: Unit, looks: Sequence[Look], saves: Sequence[SaveEvent], read: Reader) -> list[_Version]:
     """Follow one path through the looks."""
     versions: list[_Version] = []
     current: _Version | None = None
@@ -107,7 +109,7 @@ def _versions(unit: Unit, looks: Sequence[Look], saves: Sequence[SaveEvent]) -> 
         if not entries:
             if current is not None:
                 current.gone_after, current = look.step, None
-        elif current is None or _is_other(current, entries, looks[:index], saves):
+        elif current is None or _is_other(current, entries, looks[:index], saves, read):
             if current is not None:
                 current.gone_after = look.step
             current = _Version(unit, index, index, entries, look.step, number=len(versions) + 1, foreign=index == 0)
@@ -117,7 +119,9 @@ def _versions(unit: Unit, looks: Sequence[Look], saves: Sequence[SaveEvent]) -> 
     return versions
 
 
-def _is_other(current: _Version, entries: Sequence[Entry], looks: Sequence[Look], saves: Sequence[SaveEvent]) -> bool:
+def _is_other(
+    current: _Version, entries: Sequence[Entry], looks: Sequence[Look], saves: Sequence[SaveEvent], read: Reader
+) -> bool:
     """Say whether the content was replaced, rather than still being written at the looks before."""
     now = {entry.path: entry.content for entry in entries}
     if all(now.get(path) == content for path, content in current.contents.items()):
@@ -126,7 +130,8 @@ def _is_other(current: _Version, entries: Sequence[Entry], looks: Sequence[Look]
     unit = current.unit
     if any(save.in_main_thread and save.step > since[0].step and _is_part(unit, save.path) for save in saves):
         return True
-    if any(_is_part(unit, path) for path in since[-1].writing):
+    unfinished = any(isinstance(read(entry), DamagedFile) for entry in current.entries)
+    if unfinished or any(_is_part(unit, path) for path in since[-1].writing):
         return False
     return len(since) > 1 or since[0].at_rest
 

@@ -21,6 +21,7 @@ from pytest_ckpt.contracts.saving import Count, FinalStep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from multiprocessing.synchronize import Event
 
     from conftest import Judge
     from pytest_ckpt import Contract, Job
@@ -267,6 +268,35 @@ def saved_by_another_process(job: Job) -> None:
             multiprocessing.get_context("fork").Process(target=saver.save, args=(step,)).start()
 
 
+def saved_by_a_process_that_is_slow(job: Job) -> None:
+    """The file is empty for two steps, as on a machine that is busy, before anything is written to it."""
+    context = multiprocessing.get_context("fork")
+    model = plain.network()
+    update = torch.optim.AdamW(model.parameters(), lr=0.01)
+    saver = plain.Saver(job, model=model, optimizer=update)
+    pending: list[tuple[int, Event]] = []
+    for step in range(saver.load() + 1, LAST + 1):
+        inputs, targets = plain.batch(step)
+        update.zero_grad()
+        cross_entropy(model(inputs), targets).backward()
+        update.step()
+        if step % EVERY == 0 or step == LAST:
+            path, opened, go_on = job.path / f"step_{step}.pt", context.Event(), context.Event()
+
+            def save(step: int = step, path: Path = path, opened: Event = opened, go_on: Event = go_on) -> None:
+                path.touch()
+                opened.set()
+                go_on.wait(60)
+                saver.save(step)
+
+            context.Process(target=save).start()
+            opened.wait(60)
+            pending.append((step, go_on))
+        for begun, go_on in pending:
+            if step >= begun + 2 or step == LAST:
+                go_on.set()
+
+
 def written_under_a_temporary_name(job: Job) -> None:
     """Each checkpoint is renamed into place, and a link and a text file name the newest."""
     model = plain.network()
@@ -324,6 +354,7 @@ TRAPS: Final = [
     learning_rate_set_by_hand,
     scheduler_rebuilt_from_the_step,
     saved_by_another_process,
+    saved_by_a_process_that_is_slow,
     written_under_a_temporary_name,
     pickled_numpy_arrays,
 ]
