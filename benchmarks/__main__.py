@@ -14,8 +14,9 @@ _PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 _TEXT = """\
 # Benchmarks
 
-Made by `tox -e bench -- --write`. Every figure is the median of {repeats} measurements that were taken in turns on one
-machine, so that the columns of a row can be compared with each other; the seconds themselves say little about another machine.
+Made by `tox -e bench -- --write`. Every figure is the median of {repeats} measurements, or the fastest where that is said,
+taken in turns on one machine, so that the columns of a row can be compared with each other; the seconds themselves say
+little about another machine.
 
 {table}
 

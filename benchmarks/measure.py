@@ -20,13 +20,17 @@ class Budget:
     kept: bool
 
 
-def in_turns(kinds: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, float]:
-    """Take each measurement in turns, so that a slow spell of the machine meets all kinds; return the medians."""
+def in_turns(
+    kinds: Mapping[str, Callable[[], float]],
+    repeats: int,
+    summary: Callable[[Sequence[float]], float] = statistics.median,
+) -> dict[str, float]:
+    """Take each measurement in turns, so that a slow spell of the machine meets all kinds; return one figure of each."""
     taken: dict[str, list[float]] = {name: [] for name in kinds}
     for _ in range(repeats):
         for name, take in kinds.items():
             taken[name].append(take())
-    return {name: statistics.median(values) for name, values in taken.items()}
+    return {name: summary(values) for name, values in taken.items()}
 
 
 def table(budgets: Sequence[Budget]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import shutil
 import signal
 import sys
@@ -22,6 +21,7 @@ from pytest_ckpt.records.experiment import BASELINE
 from pytest_ckpt.records.run import Outcome, RunRecord
 from pytest_ckpt.runs.assemble import Assembled, assemble
 from pytest_ckpt.runs.child import RunPlan, run_job
+from pytest_ckpt.runs.imports import catch_up
 from pytest_ckpt.runs.journal import events
 from pytest_ckpt.runs.spawn import CRASHED
 from pytest_ckpt.runs.supervise import STACKS_FOLLOW, Ended, run_forked, run_spawned
@@ -155,6 +155,9 @@ class Lab:
 
         if not self._can_fork():
             return self._start(plan, "spawn"), "spawn"
+        for framework in self.frameworks:
+            if framework.module in sys.modules:
+                framework.warm_up(sys.modules[framework.module])
         ended = self._start(plan, "fork")
         began = any(event == "tick" for event, _ in events(plan.journal))
         if not ended.timed_out or began or self.settings.start_method == "fork":
@@ -185,8 +188,8 @@ class Lab:
         self, experiment: Experiment, plan: RunPlan, ended: Ended, method: str, notes: tuple[str, ...]
     ) -> RunRecord:
         seen = assemble(events(plan.journal))
-        for module in seen.imported:
-            importlib.import_module(module)
+        if method == "fork":
+            catch_up(seen.imported)
         return RunRecord(
             experiment=experiment,
             outcome=outcome(ended, seen, method, plan.output("stderr")),

@@ -6,7 +6,8 @@ import hashlib
 import os
 import shutil
 import stat
-from typing import TYPE_CHECKING, Literal
+import threading
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from pytest_ckpt.errors import HarnessError
 from pytest_ckpt.records.tree import Entry, Tree
@@ -57,16 +58,24 @@ class EvidenceStore:
         return digest, self.path_of(digest).stat().st_size
 
     def _keep(self, path: Path) -> str:
-        """Copy one file into the store under the digest of its bytes."""
-        temporary = self._objects / f"incoming-{os.getpid()}-{hashlib.blake2b(os.fsencode(path)).hexdigest()[:12]}"
-        digest = hashlib.blake2b(digest_size=16)
-        with path.open("rb") as source, temporary.open("wb") as target:
+        """Copy one file into the store under the digest of its bytes, unless a small one is there already."""
+        with path.open("rb") as source:
+            chunk = source.read(_CHUNK)
+            digest = hashlib.blake2b(chunk, digest_size=16)
+            if len(chunk) == _CHUNK or not self.path_of(digest.hexdigest()).exists():
+                self._copy(chunk, source, digest)
+        return digest.hexdigest()
+
+    def _copy(self, chunk: bytes, source: BinaryIO, digest: hashlib.blake2b) -> None:
+        """Write what has been read of a file and all that follows."""
+        temporary = self._objects / f"incoming-{os.getpid()}-{threading.get_ident()}"
+        with temporary.open("wb") as target:
+            target.write(chunk)
             while chunk := source.read(_CHUNK):
                 digest.update(chunk)
                 target.write(chunk)
         temporary.chmod(0o400)
         temporary.replace(self.path_of(digest.hexdigest()))
-        return digest.hexdigest()
 
     def path_of(self, digest: str) -> Path:
         """Return where the content of that digest lies; it must not be changed."""

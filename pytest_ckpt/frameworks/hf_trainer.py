@@ -87,6 +87,13 @@ class HFTrainer:
 
     # -- in the pytest process ---------------------------------------------------------------------------------------
 
+    def warm_up(self, module: ModuleType) -> None:
+        """Compile the patterns by which release 5 renames weights; each process that saves would, for a tenth of a second."""
+        del module
+        mapping = sys.modules.get("transformers.conversion_mapping")
+        if mapping is not None and hasattr(mapping, "get_checkpoint_conversion_mapping"):
+            mapping.get_checkpoint_conversion_mapping("llama")
+
     def find(self, tree: Tree, save_dir: str) -> tuple[Found, ...]:
         """Return the directories named `checkpoint-N` in the output directory."""
         found = []

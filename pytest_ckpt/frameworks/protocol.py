@@ -65,6 +65,12 @@ class Framework(Protocol):
     def attach(self, module: ModuleType, observer: Observer) -> None:
         """Arrange in the job's process that `observer` is told of steps and saves, without changing what the job does."""
 
+    def warm_up(self, module: ModuleType) -> None:
+        """Have `module` compute once, in the pytest process, what every process forked from it would compute for itself.
+
+        Called before each of them, where the framework has been imported. It must not start threads nor use a device.
+        """
+
     def drives(self, trainer: object) -> bool:
         """Say whether `trainer` is an object of this framework that `train` can start."""
 

@@ -28,16 +28,11 @@ if TYPE_CHECKING:
     from pytest_ckpt.runs.job import Job
     from pytest_ckpt.runs.probe import Probe
 
-#: Imported by the pytest process before the next experiment once a job has used them; importing takes seconds.
+#: What the pytest process imports before the next experiment once a job has used it; importing takes seconds. With all
+#: that lies below them, but for torch: some of its modules start processes as they are imported.
 WORTH_IMPORTING: Final = (
-    "torch",
-    "torch._dynamo",
-    "numpy",
-    "transformers",
-    "transformers.trainer",
-    "accelerate",
-    "peft",
-    "datasets",
+    *("transformers", "accelerate", "peft", "datasets", "trl", "numpy", "pytest_ckpt"),
+    *("torch", "torch._dynamo"),
 )
 
 
@@ -74,6 +69,7 @@ class RunPlan:
 
 def run_job(plan: RunPlan) -> int:
     """Run the job in this process, which belongs to it alone, and return the exit code."""
+    known = frozenset(sys.modules)
     journal = Journal(plan.journal)
     _capture(plan)
     if plan.seed is not None:
@@ -87,12 +83,17 @@ def run_job(plan: RunPlan) -> int:
     _finish_threads()
     probe.look("exit")
     probe.finish()
-    journal.write("imported", {"modules": [name for name in WORTH_IMPORTING if name in sys.modules]})
+    journal.write("imported", {"modules": [m for m in sys.modules if m not in known and _is_worth_importing(m)]})
     if plan.job.pattern is not None:
         journal.write("layout", {"pattern": plan.job.pattern})
     journal.write("end", end)
     _save_coverage()
     return code
+
+
+def _is_worth_importing(name: str) -> bool:
+    package = name.partition(".")[0]
+    return name in WORTH_IMPORTING or (package in WORTH_IMPORTING and package != "torch")
 
 
 def _probe(plan: RunPlan, journal: Journal, watcher: Watcher) -> Probe:

@@ -1,4 +1,4 @@
-"""Acting on a module as soon as it has been imported, without importing it."""
+"""Acting on modules as soon as a job has imported them, in its own process and in that of pytest."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import importlib.abc
 import importlib.machinery
 import importlib.util
 import sys
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from types import ModuleType
 from typing import TypeAlias
 
@@ -19,6 +21,15 @@ def after_import(name: str, action: Action) -> None:
         action(sys.modules[name])
     else:
         sys.meta_path.insert(0, _Finder(name, action))
+
+
+def catch_up(modules: Iterable[str]) -> None:
+    """Import here what a job has imported in its process, as far as that can be, so that the next need not."""
+    for name in modules:
+        if name not in sys.modules:
+            with suppress(Exception), warnings.catch_warnings():  # the job was told what there is to tell
+                warnings.simplefilter("ignore")
+                importlib.import_module(name)
 
 
 class _Finder(importlib.abc.MetaPathFinder):

@@ -63,6 +63,9 @@ class Loop:
     def attach(self, module, observer):
         observer.framework(FrameworkFacts(name=self.name, version="7", save_dir="."))
 
+    def warm_up(self, module):
+        pass
+
     def drives(self, trainer):
         return type(trainer).__name__ == "MyTrainer"
 

@@ -161,6 +161,9 @@ class GoodFramework:
     def attach(self, module: object, observer: object) -> None:
         """Tell nothing."""
 
+    def warm_up(self, module: object) -> None:
+        """Have nothing computed."""
+
     def drives(self, trainer: object) -> bool:
         """Drive nothing."""
         del trainer
@@ -214,7 +217,7 @@ def test_a_framework_that_lacks_methods() -> None:
     """They are named; a class is not its instance."""
     assert snapshot("""\
 object is not fit to be a framework:
-  * it lacks name, module, attach, drives, train, find, expected_count, advise, advise_missing_final\
+  * it lacks name, module, attach, warm_up, drives, train, find, expected_count, advise, advise_missing_final\
 """) == framework_problems(object())
     assert snapshot("""\
 GoodFramework is not fit to be a framework:
