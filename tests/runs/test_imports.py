@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 import warnings
 from typing import TYPE_CHECKING
@@ -43,9 +44,8 @@ def test_a_run_tells_which_frameworks_it_has_imported(tmp_path: Path) -> None:
         for name in [name for name in sys.modules if name.partition(".")[0] == "transformers"]:
             del sys.modules[name]
         sys.path.insert(0, str(tmp_path))
-        import torch.utils.benchmark
-        import training
-        import transformers.own  # noqa: F401 - the point of it
+        for name in ("torch.utils.benchmark", "training", "transformers.own"):
+            importlib.import_module(name)
 
     plan = RunPlan(
         job=Job(directory),
