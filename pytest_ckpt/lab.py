@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import signal
 import sys
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_ckpt.advising import FrameworkAdvisor
 from pytest_ckpt.checkpoints.catalogue import catalogue
 from pytest_ckpt.checkpoints.content import StateTable
 from pytest_ckpt.checkpoints.reading import FileContent, ReadError, read_tensors
@@ -18,13 +18,13 @@ from pytest_ckpt.checkpoints.units import Unit
 from pytest_ckpt.contracts.base import Evidence, NoAdvice
 from pytest_ckpt.experiments.conditions import prepare, seed_of
 from pytest_ckpt.records.experiment import BASELINE
-from pytest_ckpt.records.run import Outcome, RunRecord
+from pytest_ckpt.records.run import RunRecord
 from pytest_ckpt.runs.assemble import Assembled, assemble
 from pytest_ckpt.runs.child import RunPlan, run_job
+from pytest_ckpt.runs.ending import outcome, sections
 from pytest_ckpt.runs.imports import catch_up
 from pytest_ckpt.runs.journal import events
-from pytest_ckpt.runs.spawn import CRASHED
-from pytest_ckpt.runs.supervise import STACKS_FOLLOW, Ended, run_forked, run_spawned
+from pytest_ckpt.runs.supervise import run_forked, run_spawned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -35,8 +35,9 @@ if TYPE_CHECKING:
     from pytest_ckpt.records.experiment import Experiment
     from pytest_ckpt.records.run import FrameworkFacts
     from pytest_ckpt.records.tree import Entry, Tree
-    from pytest_ckpt.records.verdict import Advice, Verdict
+    from pytest_ckpt.records.verdict import Verdict
     from pytest_ckpt.runs.job import Job
+    from pytest_ckpt.runs.processes import Ended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,11 +199,11 @@ class Lab:
             looks=tuple(seen.looks),
             saves=tuple(seen.saves),
             frameworks=tuple(seen.frameworks.values()),
-            sections=_sections(plan),
+            sections=sections(plan),
             asked_resume_from=seen.asked,
             strays=self._strays(seen),
             notes=(*notes, *seen.notes),
-            checkpoints=self._checkpoints(seen) if experiment == BASELINE else (),
+            checkpoints=self._checkpoints(seen),
         )
 
     def _checkpoints(self, seen: Assembled) -> tuple[Checkpoint, ...]:
@@ -245,68 +246,4 @@ class Lab:
         took_part = list(self._took_part(baseline.frameworks)) if baseline is not None else []
         if baseline is None or not took_part:
             return NoAdvice()
-        return _FrameworkAdvisor(*took_part[-1], baseline, phases=len(took_part))
-
-
-@dataclass(frozen=True, slots=True)
-class _FrameworkAdvisor:
-    """Asks the framework that took part in the baseline, the last where several trained one after the other."""
-
-    framework: Framework
-    facts: FrameworkFacts
-    baseline: RunRecord
-    phases: int
-
-    def component(self, component: str, checkpoint: Checkpoint) -> Advice:
-        return self.framework.advise(component, checkpoint, self.facts)
-
-    def missing_final(self) -> Advice:
-        return self.framework.advise_missing_final(self.facts, self.baseline)
-
-    def expected_count(self) -> int | None:
-        return self.framework.expected_count(self.facts, self.baseline) if self.phases == 1 else None
-
-
-def outcome(ended: Ended, seen: Assembled, method: str, stderr: Path) -> Outcome:
-    """Return how a run ended, from what its supervisor and its journal say."""
-    found = Outcome(
-        status="stopped" if seen.stopped else "exited",
-        exit_code=ended.exit_code,
-        signal=ended.signal,
-        leftovers=tuple(f"{process.command} (pid {process.pid})" for process in ended.leftovers),
-        start_method=method,
-        seconds=ended.seconds,
-    )
-    if ended.timed_out:
-        text = stderr.read_text(encoding="utf-8", errors="replace")
-        stacks = text.partition(STACKS_FOLLOW)[2].strip()
-        return replace(found, status="hung", message=f"no end after {ended.seconds:.0f} s", traceback=stacks)
-    if seen.stopped:
-        return found
-    if seen.end is not None:
-        return replace(found, **seen.end)
-    if ended.signal is not None:
-        return replace(found, status="killed", message=f"its process was killed by {_name_of(ended.signal)}")
-    if ended.exit_code == CRASHED:  # it raised where the job could not
-        why = next(reversed(stderr.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]), "")
-        return replace(found, message=f"it could not be observed: {why or f'exit code {CRASHED}'}")
-    return replace(found, message=f"its process left with exit code {ended.exit_code} in mid-run")
-
-
-def _name_of(number: int) -> str:
-    try:
-        return f"{signal.Signals(number).name} (signal {number})"
-    except ValueError:  # a real-time signal has none
-        return f"signal {number}"
-
-
-def _sections(plan: RunPlan) -> dict[str, str]:
-    """Return what the job printed, logged and warned."""
-    found = {}
-    for title in ("stdout", "stderr", "log", "warnings"):
-        path = plan.output(title)
-        raw = path.read_bytes() if path.exists() else b""  # as text, the carriage returns of progress bars were lost
-        text = raw.decode(errors="replace")
-        if text.strip():
-            found[title] = text
-    return found
+        return FrameworkAdvisor(*took_part[-1], baseline, phases=len(took_part))

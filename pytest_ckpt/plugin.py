@@ -163,6 +163,7 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
         pytest.skip(why)
     jobs, test = item.config.stash[jobs_key], item.stash[test_key]
     result = jobs.known(test)
+    told = result is not None
     if result is not None:
         item.fixturenames = []  # they were set up once, for the item that ran the job
         outcome = yield
@@ -171,7 +172,7 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
             outcome = yield
             result = _run(item, jobs, test)
     item.stash[result_key] = result
-    raise_if_failed(result)
+    raise_if_failed(result, told=told)
     return outcome
 
 

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import pytest
 
 from pytest_ckpt.errors import HarnessError, InvalidArgument
-from pytest_ckpt.runs import processes, spawn, supervise
+from pytest_ckpt.runs import processes, spawn, supervision
 from pytest_ckpt.runs.supervise import STACKS_FOLLOW, Ended, run_forked, run_spawned
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="supervisors need Linux")
 
-ROOT: Final = Path(supervise.__file__).resolve().parents[2]
+ROOT: Final = Path(supervision.__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -386,7 +386,7 @@ def test_daemonic_children_of_multiprocessing_end_with_the_job(run: Runner) -> N
 
 def test_what_does_not_die_is_an_error(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that SIGKILL does not end in time is named, instead of a report that says all is well."""
-    monkeypatch.setattr(supervise, "_KILL_BOUND", 0.0)
+    monkeypatch.setattr(supervision, "KILL_BOUND", 0.0)
     with pytest.raises(HarnessError, match=r"still there 0 s after SIGKILL: \d+ \(sleep 1007\)"):
         run(starting("sleep", "1007"), grace=0)
     for pid in processes.descendants(1):

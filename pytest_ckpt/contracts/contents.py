@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from pytest_ckpt.contracts.base import Contract, Evidence, promised
-from pytest_ckpt.contracts.saving import is_unrecognised, no_steps, nothing_recognised, steps_text
+from pytest_ckpt.contracts.explain_saving import is_unrecognised, no_steps, nothing_recognised, steps_text
 from pytest_ckpt.records.verdict import Finding, Verdict, held, inconclusive, violated
 
 if TYPE_CHECKING:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from pytest_ckpt.contracts import explain
+from pytest_ckpt.contracts import explain_resuming, undecidable
 from pytest_ckpt.contracts.base import Contract, Evidence, promised
 from pytest_ckpt.contracts.contents import nothing_saved
-from pytest_ckpt.contracts.saving import no_steps, steps_text
+from pytest_ckpt.contracts.explain_saving import no_steps, steps_text
 from pytest_ckpt.contracts.trajectory import LEVELS, Level, StepDifference, Trajectory
 from pytest_ckpt.errors import InvalidArgument
 from pytest_ckpt.records.experiment import REPEAT, Experiment, control, resume
@@ -142,12 +142,12 @@ class Resumable:
         if not written:
             return nothing_saved(run)
         if not self._chosen(run):
-            return explain.no_such_steps(self.steps or (), run)
+            return undecidable.no_such_steps(self.steps or (), run)
         if all(run.step_of(checkpoint) >= run.last_step for checkpoint in self._chosen(run)):
-            return explain.only_last_step(run)
+            return undecidable.only_last_step(run)
         asked = [record for experiment, record in evidence.runs.items() if experiment.kind == "resume"]
         if asked and not any(record.asked_resume_from for record in asked):
-            return explain.ignores_resume_from()
+            return undecidable.ignores_resume_from()
         return None
 
     def _broken(self, evidence: Evidence, checkpoint: Checkpoint) -> Finding | None:
@@ -155,7 +155,7 @@ class Resumable:
         fresh = evidence.of(resume(checkpoint.identity, seeds=self._seeds))
         if fresh is None:
             return None
-        failed = explain.failure(fresh, checkpoint, evidence)
+        failed = explain_resuming.failure(fresh, checkpoint, evidence)
         if failed is not None:
             return failed
         difference = self._difference(evidence, checkpoint, self._seeds)
@@ -163,14 +163,14 @@ class Resumable:
             return None
         again = evidence.of(resume(checkpoint.identity, seeds="baseline"))
         if self.reseed and again is not None and self._agrees(evidence, again, checkpoint):
-            return explain.unseeded(difference, checkpoint, evidence)
-        return explain.difference(difference, fresh, checkpoint, evidence)
+            return explain_resuming.unseeded(difference, checkpoint, evidence)
+        return explain_resuming.difference(difference, fresh, checkpoint, evidence)
 
     def _rounding(self, evidence: Evidence, checkpoint: Checkpoint) -> Finding | None:
         """Return that a resume differs in the last bits of what it computes, if that is all."""
         found = self._difference(evidence, checkpoint, self._seeds)
         if isinstance(found, StepDifference) and found.is_rounding:
-            return explain.rounding(found, checkpoint)
+            return undecidable.rounding(found, checkpoint)
         return None
 
     def _difference(self, evidence: Evidence, checkpoint: Checkpoint, seeds: Seeds) -> StepDifference | str | None:
@@ -201,7 +201,7 @@ class Resumable:
         found = Trajectory.of(baseline, self.tolerance).first_difference(repeated.steps, 0, self.level)
         if found is None and len(repeated.steps) == baseline.last_step:
             return None
-        return explain.not_reproducible(found, repeated, baseline)
+        return undecidable.not_reproducible(found, repeated, baseline)
 
     def _blind(self, evidence: Evidence) -> Finding | None:
         """Return that a difference would not have been seen, or could not be read."""
@@ -210,10 +210,10 @@ class Resumable:
                 continue
             checkpoint = evidence.baseline.checkpoint(experiment.checkpoint or "")
             if run.outcome.ok and self._compare(evidence, run, checkpoint) is None:
-                return explain.blind(checkpoint)
+                return undecidable.blind(checkpoint)
         unreadable = unreadable_in(evidence.baseline.steps[-1].state)
         unreadable = {name: why for name, why in unreadable.items() if name not in {"data", "gradients"}}
-        return explain.unreadable(unreadable) if unreadable and self.level != "runs" else None
+        return undecidable.unreadable(unreadable) if unreadable and self.level != "runs" else None
 
     def _holds(self, evidence: Evidence, chosen: Sequence[Checkpoint]) -> Verdict:
         run = evidence.baseline

@@ -6,7 +6,6 @@ end kills every descendant, whatever session it is in. So nothing of a job survi
 
 from __future__ import annotations
 
-import gc
 import json
 import math
 import os
@@ -16,47 +15,27 @@ import sys
 import tempfile
 import threading
 import time
-import traceback
 import warnings
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from pytest_ckpt.errors import HarnessError, InvalidArgument
 from pytest_ckpt.runs import processes, spawn
-from pytest_ckpt.runs.forgetting import reset_signals
 from pytest_ckpt.runs.payload import dump
-from pytest_ckpt.runs.processes import Children, Ended, Leftover
+from pytest_ckpt.runs.processes import Ended, Leftover
+from pytest_ckpt.runs.supervision import KILL_BOUND, LOOK_EVERY, STACKS_BOUND, STACKS_FOLLOW, Order, supervise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 __all__ = ["STACKS_FOLLOW", "Ended", "Leftover", "run_forked", "run_spawned"]
 
-#: The line in the file of stderr after which the stacks of a job that ran out of time follow.
-STACKS_FOLLOW: Final = "pytest-ckpt: the job was still running at its deadline; its Python threads stood here:"
-#: Seconds for a job that ran out of time to write its stacks, and for killed processes to be gone.
-_STACKS_BOUND: Final = 0.5
-_KILL_BOUND: Final = 10.0
 #: Seconds that a supervisor may need for anything else, on a machine that is busy.
 _SLACK: Final = 10.0
-#: Seconds between looks at what announces itself only as a rule: the other side's death.
-_LOOK_EVERY: Final = 0.2
 # The warning filters belong to the whole process, and two threads that change them at a time undo each other's change.
 _FORKING: Final = threading.Lock()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Order:
-    """What a supervisor is to do."""
-
-    body: Callable[[], int]
-    timeout: float
-    grace: float
-    stdout: Path
-    stderr: Path
 
 
 def run_forked(body: Callable[[], int], *, timeout: float, stdout: Path, stderr: Path, grace: float = 0.5) -> Ended:
@@ -83,8 +62,8 @@ def run_forked(body: Callable[[], int], *, timeout: float, stdout: Path, stderr:
         path.write_bytes(b"")
     supervisor = _Supervisor()
     try:
-        supervisor.start(_Order(body=body, timeout=timeout, grace=grace, stdout=stdout, stderr=stderr))
-        return supervisor.report(timeout + grace + _STACKS_BOUND + 2 * _KILL_BOUND + _SLACK)
+        supervisor.start(Order(body=body, timeout=timeout, grace=grace, stdout=stdout, stderr=stderr))
+        return supervisor.report(timeout + grace + STACKS_BOUND + 2 * KILL_BOUND + _SLACK)
     finally:
         supervisor.dismiss()
 
@@ -139,7 +118,7 @@ class _Supervisor:
         self._pid: int | None = None
         self._status: int | None = None
 
-    def start(self, order: _Order) -> None:
+    def start(self, order: Order) -> None:
         """Fork it; with signals blocked, so that in the child no handler of this process ever runs."""
         for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
             with suppress(AttributeError, OSError, ValueError):  # None or closed
@@ -150,7 +129,7 @@ class _Supervisor:
             signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
             self._fork()
             if self._pid == 0:
-                _supervise(order, self._theirs, caller)
+                supervise(order, self._theirs, caller)
         finally:
             if self._pid == 0:
                 os._exit(spawn.CRASHED)
@@ -165,7 +144,7 @@ class _Supervisor:
 
     def report(self, bound: float) -> Ended:
         """Wait for its report."""
-        self._channel.settimeout(_LOOK_EVERY)
+        self._channel.settimeout(LOOK_EVERY)
         deadline = time.monotonic() + bound
         received = b""
         while not received.endswith(b"\n"):
@@ -186,7 +165,7 @@ class _Supervisor:
                     return b""
 
     def _complain(self, bound: float) -> NoReturn:
-        self._wait(_LOOK_EVERY)
+        self._wait(LOOK_EVERY)
         how = f"has not reported within {bound:.0f} s"
         if self._status is not None:
             how = f"ended with {os.waitstatus_to_exitcode(self._status)} (below 0: a signal) before it could report"
@@ -203,10 +182,10 @@ class _Supervisor:
             self._channel.shutdown(socket.SHUT_RDWR)
         self._channel.close()
         self._theirs.close()
-        self._wait(2 * _KILL_BOUND)
+        self._wait(2 * KILL_BOUND)
         if self._pid is not None and self._status is None:
             os.kill(self._pid, signal.SIGKILL)
-            self._wait(_KILL_BOUND)
+            self._wait(KILL_BOUND)
 
     def _wait(self, bound: float) -> None:
         deadline = time.monotonic() + bound
@@ -222,120 +201,3 @@ class _Supervisor:
             pid, status = self._pid, 0
         self._status = status if pid else None
         return pid != 0
-
-
-def _supervise(order: _Order, channel: socket.socket, caller: int) -> NoReturn:
-    """Be the supervisor: see the job to its end, report it and leave."""
-    try:
-        answer = _Supervision(order, channel, caller).run()
-    except BaseException:  # noqa: BLE001 - the caller is told, whatever it is
-        answer = {"error": f"The supervisor of a run failed:\n{traceback.format_exc()}"}
-    channel.settimeout(_KILL_BOUND)
-    with suppress(OSError):  # the caller has hung up
-        channel.sendall(json.dumps(answer).encode() + b"\n")
-    os._exit(0)
-
-
-class _Supervision:
-    """The job as its supervisor sees it."""
-
-    def __init__(self, order: _Order, channel: socket.socket, caller: int) -> None:
-        self._order = order
-        self._channel = channel
-        self._caller = caller
-        self._hung_up = False
-        gc.freeze()  # the garbage of pytest is not ours to finalise
-        os.setsid()
-        processes.become_subreaper()
-        reset_signals()
-        _open_standard_streams(order)
-        self._job = self._start_job()
-        for fd in processes.open_descriptors():  # only now: the job may need what its fixtures have opened
-            if fd > 2 and fd != channel.fileno():  # noqa: PLR2004 - the standard streams
-                with suppress(OSError):
-                    os.close(fd)
-        self._children = Children(self._job)
-
-    def _start_job(self) -> int:
-        supervisor = os.getpid()
-        job = os.fork()
-        if job == 0:
-            spawn.forked_job(partial(_without_channels, self._order.body), supervisor)
-        return job
-
-    def run(self) -> dict[str, Any]:
-        """See the job to its end, and what it has started; return the report."""
-        try:
-            started = time.monotonic()
-            self._until(self._job_has_ended, self._order.timeout)
-            timed_out = not self._job_has_ended() and not self._hung_up
-            if timed_out:
-                self._end_job()
-            seconds = time.monotonic() - started
-            self._until(self._all_have_ended, self._order.grace)
-        finally:
-            leftovers = self._children.kill_all(_KILL_BOUND)
-        if self._children.any_left or self._children.job_status is None:
-            return {"error": self._immortal()}
-        code = os.waitstatus_to_exitcode(self._children.job_status)
-        return Ended.of(code, timed_out=timed_out, leftovers=leftovers, seconds=seconds).to_json()
-
-    def _until(self, condition: Callable[[], bool], seconds: float, look_every: float = _LOOK_EVERY) -> None:
-        """Wait until something holds, the time is up or pytest has hung up or died."""
-        deadline = time.monotonic() + seconds
-        self._children.collect()
-        while not condition() and not self._hung_up and (left := deadline - time.monotonic()) > 0:
-            spoke = self._children.wait(min(left, look_every), self._channel)
-            # Its death ends the channel, unless somebody it has forked holds a copy of its end.
-            self._hung_up = spoke or os.getppid() != self._caller
-
-    def _job_has_ended(self) -> bool:
-        return self._children.job_status is not None
-
-    def _all_have_ended(self) -> bool:
-        return not self._children.any_left
-
-    def _end_job(self) -> None:
-        """Let the job write where it stands, and kill it."""
-        if processes.catches(self._job, spawn.STACKS_SIGNAL):  # as long as it has not become another program
-            os.write(2, f"\n{STACKS_FOLLOW}\n".encode())
-            os.kill(self._job, spawn.STACKS_SIGNAL)
-            os.kill(self._job, signal.SIGCONT)
-            self._until(self._stacks_are_written(), _STACKS_BOUND, look_every=0.01)
-        if not self._job_has_ended():
-            os.kill(self._job, signal.SIGKILL)
-            self._until(self._job_has_ended, _KILL_BOUND)
-
-    def _stacks_are_written(self) -> Callable[[], bool]:
-        """Return a condition; it takes two looks, as between its way and its handler a signal is nowhere to be seen."""
-        quiet = 0
-
-        def condition() -> bool:
-            nonlocal quiet
-            quiet = 0 if processes.is_handling(self._job, spawn.STACKS_SIGNAL) else quiet + 1
-            return self._job_has_ended() or quiet > 1
-
-        return condition
-
-    def _immortal(self) -> str:
-        left = ", ".join(f"{pid} ({processes.command_of(pid)})" for pid in processes.descendants(os.getpid()))
-        return (
-            f"Processes of a job were still there {_KILL_BOUND:.0f} s after SIGKILL: {left}. "
-            "They run as another user, or are blocked in the kernel, such as by a file system that does not answer "
-            "(see `ps -o pid,stat,wchan,args`). Mend that and end them by hand."
-        )
-
-
-def _open_standard_streams(order: _Order) -> None:
-    append = os.O_WRONLY | os.O_APPEND
-    for fd, path, flags in ((0, os.devnull, os.O_RDONLY), (1, order.stdout, append), (2, order.stderr, append)):
-        opened = os.open(path, flags)
-        os.dup2(opened, fd)
-        os.set_inheritable(fd, True)  # noqa: FBT003 - its signature; dup2 leaves alone what is already in place
-        if opened != fd:
-            os.close(opened)
-
-
-def _without_channels(body: Callable[[], int]) -> int:
-    processes.close_channels()
-    return body()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
@@ -14,10 +14,14 @@ if TYPE_CHECKING:
 
 #: What `pytest.fail` raises; pytest gives it no other public name.
 _Failed: Any = pytest.fail.Exception
+_SEE_FIRST: Final = "the whole error is shown with the contract of this test that was asked first"
 
 
-def raise_if_failed(result: JobResult) -> None:
+def raise_if_failed(result: JobResult, *, told: bool) -> None:
     """Raise what keeps a job's contracts from being judged.
+
+    Args:
+        told: whether another item of the test has shown the whole error already.
 
     Raises:
         HarnessError: the job did not run.
@@ -26,7 +30,8 @@ def raise_if_failed(result: JobResult) -> None:
     if result.skipped:
         pytest.skip(result.skipped)
     if result.error:
-        raise JobFailure(result.error)
+        first, more, _ = result.error.partition("\n")
+        raise JobFailure(f"{first}\n  {_SEE_FIRST}" if told and more else result.error)
 
 
 class JobFailure(HarnessError, _Failed):  # type: ignore[misc]

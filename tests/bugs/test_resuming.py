@@ -11,8 +11,8 @@ import pytest
 import transformers
 
 from jobs import hf
+from pytest_ckpt.contracts.explain_saving import steps_text
 from pytest_ckpt.contracts.resuming import Resumable
-from pytest_ckpt.contracts.saving import steps_text
 from pytest_ckpt.records.experiment import resume
 
 if TYPE_CHECKING:

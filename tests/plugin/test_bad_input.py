@@ -171,6 +171,14 @@ def test_a_job_that_does_not_end_well(bad: Bad, end: str) -> None:
     assert MESSAGES[end] == "\n".join(message.splitlines()[:4])
 
 
+def test_an_error_is_shown_once(bad: Bad) -> None:
+    """The other contracts of the same test name it and say where the traceback is."""
+    bad("def inner():\n    raise ValueError('seven')\ninner()")
+    shown = bad.result.stdout.str()
+    assert (1, 1) == (shown.count("in inner"), shown.count("the whole error is shown with the contract of this test"))
+    assert 2 <= shown.count("before its first optimizer step: ValueError: seven")
+
+
 @pytest.mark.parametrize("end", ["sys.exit(0)", "sys.exit()", "raise SystemExit"])
 def test_a_job_that_exits_well(bad: Bad, end: str) -> None:
     """Scripts end with sys.exit(0); that is a good end."""

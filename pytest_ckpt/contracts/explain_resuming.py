@@ -5,67 +5,16 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
+from pytest_ckpt.contracts.causes import CAUSES
 from pytest_ckpt.contracts.difference_rows import components_text, rows, step_of_batches
-from pytest_ckpt.contracts.saving import steps_text
-from pytest_ckpt.contracts.trajectory import LAST_BITS, StepDifference
 from pytest_ckpt.records.verdict import Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from pytest_ckpt.contracts.base import Evidence
+    from pytest_ckpt.contracts.trajectory import StepDifference
     from pytest_ckpt.records.checkpoint import Checkpoint
     from pytest_ckpt.records.run import RunRecord
 
-_CAUSES: Final = {
-    "data": (
-        "the position in the data is not restored: other batches follow than in the uninterrupted run.",
-        "save and restore the sampler's or the data loader's state, or skip the batches already seen in the same order.",
-    ),
-    "drawn data": (
-        "the state of the random generators is not restored, and the batches, their order or augmentation, are drawn from it.",
-        "save the states of all random generators in use and restore them right before training goes on.",
-    ),
-    "weights": ("the weights are not those that were saved.", "load the model's state dict before training goes on."),
-    "buffers": (
-        "buffers of the model, such as running statistics, are not restored.",
-        "save and load the whole state dict of the model, buffers included.",
-    ),
-    "optimizer": ("the optimizer's state is not restored.", "save optimizer.state_dict() and load it on resume."),
-    "param_groups": (
-        "settings of the optimizer's parameter groups are not restored.",
-        "load the optimizer's state dict after it was built, and do not overwrite its groups.",
-    ),
-    "lr": (
-        "the learning rate is not continued: the scheduler's state is not restored.",
-        "save scheduler.state_dict() and load it on resume, after the optimizer's.",
-    ),
-    "scheduler": ("the scheduler does not stand where it stood.", "save scheduler.state_dict() and load it on resume."),
-    "scaler": ("the gradient scaler starts anew.", "save scaler.state_dict() and load it on resume."),
-    "ema": (
-        "the averaged weights (EMA) are not restored.",
-        "save the average and load it on resume, not only the model.",
-    ),
-    "counter": ("the step counter is not restored.", "save the step and continue counting from it."),
-    "rng": (
-        (
-            "the random generators are in another state: not restored, or drawn from after that (a DataLoader draws a seed each "
-            "time it is iterated). So dropout, augmentation or noise draw other numbers."
-        ),
-        "save the states of all random generators in use and restore them right before training goes on.",
-    ),
-    "gradients": (
-        (
-            "the same weights, data and random state led to other gradients: state outside of what was compared, such as "
-            "an attribute of the model or of the loss, is not restored."
-        ),
-        "look for state that lives in Python attributes and is not part of a state dict.",
-    ),
-    "update": (
-        "the same gradients led to other weights: state of the optimizer or of a hook on it is not restored.",
-        "look for state of the update that is not in the optimizer's state dict.",
-    ),
-}
 _COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
 #: A frame of a traceback in a function that loads, such as `load_state_dict` or `_load_from_checkpoint`.
 _LOADING: Final = re.compile(r"\bin (\w*_)?load(_\w+)?$", re.MULTILINE)
@@ -80,7 +29,7 @@ def difference(found: StepDifference | str, run: RunRecord, checkpoint: Checkpoi
         return _from_scratch(found, run, checkpoint, evidence)
     advice = evidence.advisor.component(found.component, checkpoint)
     drawn = found.component == "data" and found.rng_differs and step_of_batches(found, evidence) is None
-    cause, fix = _CAUSES["drawn data" if drawn else found.component]
+    cause, fix = CAUSES["drawn data" if drawn else found.component]
     return Finding(
         title=f"resumed from step {start}: step {found.step} differs from the uninterrupted run in {components_text(found)}",
         rows=tuple(rows(found, evidence)),
@@ -127,83 +76,6 @@ def failure(run: RunRecord, checkpoint: Checkpoint, evidence: Evidence) -> Findi
         step=start + len(run.steps),
         component="runs",
         checkpoint=checkpoint.identity,
-    )
-
-
-def rounding(found: StepDifference, checkpoint: Checkpoint) -> Finding:
-    """Describe a resumed run that differs in the last bits of what it computes, from the same state and data."""
-    return Finding(
-        title=f"after resuming from {checkpoint.path}, step {found.step} differs from the uninterrupted run in the last bits "
-        f"of its {found.component} only, by less than {LAST_BITS:.0e} of their norms",
-        rows=tuple(rows(found, None)),
-        cause="all that was restored agrees; another kernel computed with it: one that is chosen or fused after a warm-up "
-        "(torch.jit, autotuning), or one whose order of summation is not fixed.",
-        fix="allow for it by name, ckpt_resumable(tolerance=1e-5), or switch the warm-up off.",
-        step=found.step,
-        component=found.component,
-        checkpoint=checkpoint.identity,
-    )
-
-
-def not_reproducible(found: StepDifference | None, repeated: RunRecord, baseline: RunRecord) -> Finding:
-    """Describe a job that differs from itself."""
-    if found is None:
-        where = f"trained {len(repeated.steps)} steps, then {baseline.last_step}"
-    else:
-        where = f"differs from itself at step {found.step} in {components_text(found)}"
-    return Finding(
-        title=f"the job is not reproducible: run twice from equal seeds it {where}",
-        rows=() if found is None else tuple(rows(found, None)),
-        cause="something in it is random beyond the seeds of torch, numpy and Python: time, threads, hashes, a device's kernels.",
-        fix="make the job deterministic (torch.use_deterministic_algorithms, seeded workers), or ask for a lower level: "
-        "ckpt_resumable('state').",
-        step=None if found is None else found.step,
-    )
-
-
-def no_such_steps(steps: Sequence[int], run: RunRecord) -> Finding:
-    """Describe a marker that names steps which were not saved."""
-    return Finding(
-        title=f"no checkpoint was saved at {steps_text(steps)}; this job saved at {steps_text(run.saved_steps)}",
-        fix="name steps that are saved.",
-    )
-
-
-def only_last_step(run: RunRecord) -> Finding:
-    """Describe a job whose only checkpoint leaves nothing to train."""
-    return Finding(
-        title=f"every checkpoint is of the last step, {run.last_step}: a resume trains nothing that could be compared",
-        cause="the job saves only when it ends.",
-        fix="save at least once earlier in the test, so that steps follow the checkpoint.",
-    )
-
-
-def ignores_resume_from() -> Finding:
-    """Describe a job that never asks where to resume from."""
-    return Finding(
-        title="the job never read ckpt_job.resume_from",
-        cause="each experiment started from the beginning, so nothing was resumed.",
-        fix="pass ckpt_job.resume_from to the training code, such as trainer.train(resume_from_checkpoint=ckpt_job.resume_from), "
-        "or call ckpt_job.train(trainer).",
-    )
-
-
-def blind(checkpoint: Checkpoint) -> Finding:
-    """Describe a check that would not see a broken resume."""
-    return Finding(
-        title=f"the check is blind here: resuming from a damaged copy of {checkpoint.path} showed no difference either",
-        cause="what a resume reads is not what is in this checkpoint, or training does not change anything (lr 0, frozen model).",
-        fix="let the job train something that the checkpoint restores.",
-        checkpoint=checkpoint.identity,
-    )
-
-
-def unreadable(reasons: Mapping[str, str]) -> Finding:
-    """Describe state that the probe could not read."""
-    return Finding(
-        title=f"could not be read and so not be compared: {', '.join(reasons)}",
-        rows=tuple(reasons.items()),
-        fix="ask for a level that does not need it, such as ckpt_resumable('runs').",
     )
 
 
