@@ -11,5 +11,6 @@ if TYPE_CHECKING:
 def builtin() -> tuple[Framework, ...]:
     """Return the frameworks that this package knows."""
     from pytest_ckpt.frameworks.hf_trainer import HFTrainer  # only when a contract is asked for
+    from pytest_ckpt.frameworks.lightning_trainer import LightningTrainer
 
-    return (HFTrainer(),)
+    return (HFTrainer(), LightningTrainer("lightning.pytorch"), LightningTrainer("pytorch_lightning"))

@@ -79,11 +79,11 @@ class HFTrainer:
         """Say whether it is a Trainer or of a class derived from it."""
         return any(kind.__name__ == "Trainer" and kind.__module__ == self.module for kind in type(trainer).__mro__)
 
-    def train(self, trainer: Any, resume_from: str | None, max_steps: int | None) -> object:
+    def train(self, trainer: Any, resume_from: str | None, max_steps: int | None, *args: Any, **kwargs: Any) -> object:
         """Call the trainer's own `train`."""
         if max_steps is not None and (trainer.args.max_steps <= 0 or trainer.args.max_steps > max_steps):
             trainer.args.max_steps = max_steps
-        return trainer.train(resume_from_checkpoint=resume_from)
+        return trainer.train(resume_from, *args, **kwargs)
 
     # -- in the pytest process ---------------------------------------------------------------------------------------
 

@@ -39,6 +39,9 @@ class Observer(Protocol):
     def end_step(self, claimed: int | None = None) -> None:
         """Tell that an optimizer step has ended, with the framework's own number of it."""
 
+    def saving(self, path: str, by: str) -> None:
+        """Tell that a save to `path` begins, made by the framework of that name; not needed for torch.save to a path."""
+
     def look(self, phase: str) -> None:
         """Have the directory looked at, because a save is finished (`save`) or training has ended (`train_end`)."""
 
@@ -74,8 +77,10 @@ class Framework(Protocol):
     def drives(self, trainer: object) -> bool:
         """Say whether `trainer` is an object of this framework that `train` can start."""
 
-    def train(self, trainer: object, resume_from: str | None, max_steps: int | None) -> object:
-        """Start `trainer`, resuming where asked to, with its schedule cut to `max_steps`; return what it returns."""
+    def train(
+        self, trainer: object, resume_from: str | None, max_steps: int | None, *args: object, **kwargs: object
+    ) -> object:
+        """Start `trainer` with what else it needs, resuming where asked to, its schedule cut to `max_steps`."""
 
     def find(self, tree: Tree, save_dir: str) -> tuple[Found, ...]:
         """Return the checkpoints of this framework's layout in `tree`."""

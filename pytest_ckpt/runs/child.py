@@ -131,10 +131,14 @@ class _Observer:
         self.expect_told = probe.expect_told
         self.end_step = probe.end_step
         self.look = probe.look
+        self._probe = probe
         self.relative = relative
 
     def framework(self, facts: FrameworkFacts) -> None:
         self._journal.write("framework", facts)
+
+    def saving(self, path: str, by: str) -> None:
+        self._probe.saving(self.relative(path), by)
 
 
 def _call(plan: RunPlan) -> tuple[int, dict[str, Any]]:

@@ -77,11 +77,12 @@ class Job:
             raise InvalidArgument(message)
         self._pattern = pattern
 
-    def train(self, trainer: object, *, max_steps: int | None = None) -> object:
+    def train(self, trainer: object, *args: object, max_steps: int | None = None, **kwargs: object) -> object:
         """Train a trainer object of a known framework: resume it where this experiment asks for that.
 
         Args:
-            trainer: such as a `transformers.Trainer`.
+            trainer: such as a `transformers.Trainer` or a `lightning.pytorch.Trainer`.
+            args: what else its own method is called with, such as the model and the data of a Lightning trainer.
             max_steps: cut the schedule to that many optimizer steps, in every experiment alike.
 
         Raises:
@@ -89,7 +90,7 @@ class Job:
         """
         for framework in self._frameworks:
             if framework.drives(trainer):
-                return framework.train(trainer, self.resume_from, max_steps)
+                return framework.train(trainer, self.resume_from, max_steps, *args, **kwargs)
         names = ", ".join(framework.name for framework in self._frameworks) or "none"
         message = (
             f"ckpt_job.train got {type(trainer).__module__}.{type(trainer).__qualname__}, which no known framework drives "

@@ -69,7 +69,7 @@ class Loop:
     def drives(self, trainer):
         return type(trainer).__name__ == "MyTrainer"
 
-    def train(self, trainer, resume_from, max_steps):
+    def train(self, trainer, resume_from, max_steps, *args, **kwargs):
         return trainer.fit(resume_from)
 
     def find(self, tree, save_dir):

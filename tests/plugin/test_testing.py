@@ -169,7 +169,9 @@ class GoodFramework:
         del trainer
         return False
 
-    def train(self, trainer: object, resume_from: str | None, max_steps: int | None) -> object:
+    def train(
+        self, trainer: object, resume_from: str | None, max_steps: int | None, *args: object, **kwargs: object
+    ) -> object:
         """Train nothing."""
         del trainer, resume_from, max_steps
         return None

@@ -1,0 +1,191 @@
+"""Lightning's `Trainer`, of the package `lightning` and of `pytorch_lightning`, and what `ModelCheckpoint` saves."""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import re
+import sys
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any, Final
+
+from pytest_ckpt.frameworks import lightning_advice
+from pytest_ckpt.frameworks.protocol import Found
+from pytest_ckpt.records.run import FrameworkFacts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import ModuleType
+
+    from pytest_ckpt.frameworks.protocol import Observer
+    from pytest_ckpt.records.checkpoint import Checkpoint
+    from pytest_ckpt.records.run import RunRecord
+    from pytest_ckpt.records.tree import Tree
+    from pytest_ckpt.records.verdict import Advice
+
+_SUFFIX: Final = ".ckpt"
+_STEP: Final = re.compile(r"(?:^|[^a-z])step=(\d+)")
+#: Attributes of a ModelCheckpoint that decide what it saves; the names that have no underscore are those of its arguments.
+_CALLBACK_SETTINGS: Final = (
+    "every_n_train_steps",
+    "every_n_epochs",
+    "train_time_interval",
+    "monitor",
+    "mode",
+    "save_top_k",
+    "save_last",
+    "save_weights_only",
+    "save_on_train_epoch_end",
+    "save_on_exception",
+    "filename",
+)
+_TRAINER_SETTINGS: Final = (
+    "max_steps",
+    "max_epochs",
+    "accumulate_grad_batches",
+    "val_check_interval",
+    "check_val_every_n_epoch",
+    "num_training_batches",
+)
+
+
+class LightningTrainer:
+    """The adapter for `lightning.pytorch.Trainer`, or for that of `pytorch_lightning`.
+
+    Args:
+        package: which of the two.
+    """
+
+    def __init__(self, package: str = "lightning.pytorch") -> None:
+        self._package = package
+        self.name: Final = package.partition(".")[0]
+        self.module: Final = f"{package}.trainer.trainer"
+
+    # -- in the job's process ----------------------------------------------------------------------------------------
+
+    def attach(self, module: ModuleType, observer: Observer) -> None:
+        """Have every Trainer, whenever it was built, tell of its steps and saves while it fits."""
+        fit, save = module.Trainer.fit, module.Trainer.save_checkpoint
+        callback_type = _callback_type(sys.modules[f"{self._package}.callbacks"], self._facts, observer)
+
+        @functools.wraps(fit)
+        def told_fit(trainer: Any, *args: Any, **kwargs: Any) -> Any:
+            observer.expect_told()
+            callback = callback_type()
+            trainer.callbacks.insert(0, callback)  # those that save come last
+            try:
+                return fit(trainer, *args, **kwargs)
+            finally:
+                trainer.callbacks.remove(callback)
+
+        @functools.wraps(save)
+        def told_save(trainer: Any, filepath: Any, *args: Any, **kwargs: Any) -> Any:
+            observer.saving(os.fspath(filepath), self.name)
+            try:
+                return save(trainer, filepath, *args, **kwargs)
+            finally:
+                observer.look("save")
+
+        module.Trainer.fit, module.Trainer.save_checkpoint = told_fit, told_save
+
+    def _facts(self, trainer: Any, observer: Observer) -> FrameworkFacts:
+        package = sys.modules[self._package.partition(".")[0]]
+        planned = trainer.estimated_stepping_batches
+        return FrameworkFacts(
+            name=self.name,
+            version=str(getattr(package, "__version__", "")),
+            planned_steps=int(planned) if 0 < planned < math.inf else None,
+            settings=dict(_settings(trainer)),
+            save_dir=observer.relative(_save_dir(trainer)),
+        )
+
+    def warm_up(self, module: ModuleType) -> None:
+        """Compute nothing: what a process of Lightning does at its start is cheap."""
+
+    def drives(self, trainer: object) -> bool:
+        """Say whether it is a Trainer of this package or of a class derived from it."""
+        return any(kind.__name__ == "Trainer" and kind.__module__ == self.module for kind in type(trainer).__mro__)
+
+    def train(self, trainer: Any, resume_from: str | None, max_steps: int | None, *args: Any, **kwargs: Any) -> object:
+        """Call the trainer's own `fit` with the model and the data in `args`."""
+        if max_steps is not None and not 0 <= trainer.max_steps <= max_steps:
+            trainer.fit_loop.epoch_loop.max_steps = max_steps
+        trainer.fit(*args, **kwargs, ckpt_path=resume_from)
+        return trainer
+
+    # -- in the pytest process ---------------------------------------------------------------------------------------
+
+    def find(self, tree: Tree, save_dir: str) -> tuple[Found, ...]:
+        """Return everything below the directory that is named `*.ckpt`, with the number after `step=`."""
+        found = []
+        for entry in tree.entries if save_dir == "." else tree.under(save_dir):
+            name = PurePosixPath(entry.path).name
+            if name.endswith(_SUFFIX) and entry.kind != "link":
+                step = _STEP.search(name)
+                found.append(Found(path=entry.path, claimed=int(step[1]) if step else None))
+        return tuple(found)
+
+    def expected_count(self, facts: FrameworkFacts, run: RunRecord) -> int | None:
+        """Return how many numbered checkpoints one ModelCheckpoint promises that saves every so many steps."""
+        settings = facts.settings
+        every = settings.get("ModelCheckpoint.every_n_train_steps", "")
+        if "ModelCheckpoint 2.save_top_k" in settings or not every.isdigit() or int(every) < 1:
+            return None
+        last = run.steps[-1].claimed if run.steps else None
+        saves = 0 if last is None else last // int(every)
+        top = int(settings.get("ModelCheckpoint.save_top_k", "1"))
+        monitored = settings.get("ModelCheckpoint.monitor", "None") != "None"
+        return saves if top == -1 else None if monitored else min(top, saves)
+
+    def advise(self, component: str, checkpoint: Checkpoint, facts: FrameworkFacts) -> Advice:
+        """Name what Lightning does not save, and the settings by which a save is missed."""
+        return lightning_advice.component(component, checkpoint, facts)
+
+    def advise_missing_final(self, facts: FrameworkFacts, run: RunRecord) -> Advice:
+        """Explain by the callback's settings why the last step is not saved."""
+        return lightning_advice.missing_final(facts, run)
+
+
+def _callback_type(callbacks: ModuleType, facts_of: Any, observer: Observer) -> Any:
+    """Return a callback class that tells the observer; it needs the framework's base class, so it is made here."""
+
+    class Teller(callbacks.Callback):  # type: ignore[name-defined,misc]
+        """Tells of steps."""
+
+        def __init__(self) -> None:
+            self._told = 0
+
+        def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+            del pl_module
+            self._told = trainer.global_step
+            observer.framework(facts_of(trainer, observer))
+
+        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+            if trainer.global_step != self._told:  # not within an accumulation
+                self._told = trainer.global_step
+                observer.end_step(claimed=self._told)
+
+        def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+            del trainer, pl_module
+            observer.look("train_end")
+
+    return Teller
+
+
+def _settings(trainer: Any) -> Iterator[tuple[str, str]]:
+    for name in _TRAINER_SETTINGS:
+        yield name, str(getattr(trainer, name, ""))
+    yield "callbacks", " ".join(type(callback).__name__ for callback in trainer.callbacks)
+    yield "optimizers", str(len(trainer.optimizers))
+    yield "automatic_optimization", str(trainer.lightning_module.automatic_optimization)
+    for number, callback in enumerate(trainer.checkpoint_callbacks, start=1):
+        label = "ModelCheckpoint" if number == 1 else f"ModelCheckpoint {number}"
+        for name in _CALLBACK_SETTINGS:
+            yield f"{label}.{name}", str(getattr(callback, f"_{name}", getattr(callback, name, None)))
+
+
+def _save_dir(trainer: Any) -> str:
+    """Return the directory below which all callbacks save."""
+    folders = [os.path.abspath(callback.dirpath) for callback in trainer.checkpoint_callbacks if callback.dirpath]  # noqa: PTH100 - links stay
+    return os.path.commonpath(folders) if folders else str(trainer.default_root_dir)
