@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -32,3 +33,18 @@ class FrameworkAdvisor:
     def expected_count(self) -> int | None:
         """Return how many checkpoints should remain; None where several trainings share the directory."""
         return self.framework.expected_count(self.facts, self.baseline) if self.phases == 1 else None
+
+    def promised_steps(self) -> frozenset[int] | None:
+        """Return the steps that the configuration has saved; None where several trainings took place."""
+        known = getattr(self.framework, "promised_steps", None)  # an adapter may be older than this question
+        return known(self.facts, self.baseline) if known is not None and self.phases == 1 else None
+
+    def required_files(self, checkpoint: Checkpoint) -> tuple[str, ...]:
+        """Return the files that `checkpoint` must have, by the settings of the training that saved it."""
+        known = getattr(self.framework, "required_files", None)
+        return known(checkpoint, self._facts_of(checkpoint)) if known is not None else ()
+
+    def _facts_of(self, checkpoint: Checkpoint) -> FrameworkFacts:
+        folder = str(PurePosixPath(checkpoint.path).parent)
+        own = [facts for facts in self.baseline.frameworks if facts.name == self.framework.name]
+        return next((facts for facts in own if facts.save_dir == folder), self.facts)

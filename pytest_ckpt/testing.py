@@ -21,7 +21,18 @@ if TYPE_CHECKING:
 
 __all__ = ["check_contract", "check_framework"]
 
-_METHODS: Final = ("attach", "warm_up", "drives", "train", "find", "expected_count", "advise", "advise_missing_final")
+_METHODS: Final = (
+    "attach",
+    "warm_up",
+    "drives",
+    "train",
+    "find",
+    "expected_count",
+    "promised_steps",
+    "required_files",
+    "advise",
+    "advise_missing_final",
+)
 
 
 def check_contract(kind: type[Contract], **arguments: object) -> None:

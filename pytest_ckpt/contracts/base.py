@@ -29,6 +29,12 @@ class Advisor(Protocol):
     def expected_count(self) -> int | None:
         """Return how many checkpoints should remain by the configuration in force."""
 
+    def promised_steps(self) -> frozenset[int] | None:
+        """Return the steps that the configuration in force has saved, before any checkpoint is deleted again."""
+
+    def required_files(self, checkpoint: Checkpoint) -> tuple[str, ...]:
+        """Return the files, relative to `checkpoint`, without which it is not whole; empty where that is not known."""
+
 
 class NoAdvice:
     """The advisor of a job without a known framework."""
@@ -45,6 +51,15 @@ class NoAdvice:
     def expected_count(self) -> int | None:
         """Know nothing."""
         return None
+
+    def promised_steps(self) -> frozenset[int] | None:
+        """Know nothing."""
+        return None
+
+    def required_files(self, checkpoint: Checkpoint) -> tuple[str, ...]:
+        """Know nothing."""
+        del checkpoint
+        return ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import functools
-import math
-import re
 import sys
 import weakref
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
-from pytest_ckpt.frameworks import hf_advice
+from pytest_ckpt.frameworks import hf_advice, hf_saving
 from pytest_ckpt.frameworks.protocol import Found
 from pytest_ckpt.records.run import FrameworkFacts
 
@@ -23,7 +21,6 @@ if TYPE_CHECKING:
     from pytest_ckpt.records.tree import Tree
     from pytest_ckpt.records.verdict import Advice
 
-_CHECKPOINT: Final = re.compile(r"^checkpoint-(\d+)$")
 _SETTINGS: Final = (
     "save_strategy",
     "save_steps",
@@ -98,7 +95,7 @@ class HFTrainer:
         """Return the directories named `checkpoint-N` in the output directory."""
         found = []
         for entry in tree.children(save_dir):
-            match = _CHECKPOINT.match(PurePosixPath(entry.path).name)
+            match = hf_saving.CHECKPOINT.match(PurePosixPath(entry.path).name)
             if match and entry.kind == "dir":
                 found.append(Found(path=entry.path, claimed=int(match[1])))
         return tuple(found)
@@ -108,11 +105,16 @@ class HFTrainer:
         settings = facts.settings
         if hf_advice.is_set(settings, "metric_for_best_model") or hf_advice.is_set(settings, "load_best_model_at_end"):
             return None
-        promised = _promised_steps(facts, run)
-        if promised is None:
-            return None
-        limit = settings.get("save_total_limit", "None")
-        return len(promised) if limit in {"None", "0"} else min(int(limit), len(promised))
+        promised = self.promised_steps(facts, run)
+        return None if promised is None else min(facts.keep or len(promised), len(promised))
+
+    def promised_steps(self, facts: FrameworkFacts, run: RunRecord) -> frozenset[int] | None:
+        """Return the steps that save_strategy has saved; None where a metric decides."""
+        return hf_saving.promised_steps(facts, run)
+
+    def required_files(self, checkpoint: Checkpoint, facts: FrameworkFacts) -> tuple[str, ...]:
+        """Return the files that the Trainer writes by its settings."""
+        return hf_saving.required_files(checkpoint, facts)
 
     def advise(self, component: str, checkpoint: Checkpoint, facts: FrameworkFacts) -> Advice:
         """Name the file, the setting or the release that keeps the component from being restored."""
@@ -195,28 +197,41 @@ def _facts(trainer: Any, args: Any, state: Any, observer: Observer) -> Framework
     loader = trainer.callback_handler.train_dataloader
     settings["batches"] = "" if settings["iterable data"] == "True" or loader is None else _text(len(loader))
     settings["accelerate version"] = getattr(sys.modules.get("accelerate"), "__version__", "")
+    settings.update(_ways_of_saving(trainer))
+    limit, best = args.save_total_limit, args.metric_for_best_model or args.load_best_model_at_end
     return FrameworkFacts(
         name=HFTrainer.name,
         version=transformers.__version__,
         planned_steps=int(state.max_steps),
         settings=settings,
         save_dir=observer.relative(args.output_dir),
+        keep=limit if limit and limit > 0 else None,
+        keeps_best=bool(best),
     )
+
+
+def _ways_of_saving(trainer: Any) -> dict[str, str]:
+    """Return what decides on the files of a checkpoint and on when they are saved, beside the arguments."""
+    kinds = {kind.__name__ for kind in type(trainer.model).__mro__}
+    callbacks = [type(c) for c in trainer.callback_handler.callbacks if not _is_foreign(type(c))]
+    scaler = getattr(trainer.accelerator, "scaler", None) if hasattr(trainer, "_save_scaler") else None
+    return {
+        "model": next((name for name in ("PeftModel", "PreTrainedModel") if name in kinds), ""),
+        "callbacks of the job": " ".join(kind.__name__ for kind in callbacks),
+        "own way of saving": _text(any(not _is_foreign(_owner(trainer, name)) for name in ("_save", "save_model"))),
+        "scaler": _text(scaler is not None),
+    }
+
+
+def _is_foreign(kind: type) -> bool:
+    """Say whether a class is of transformers or of this package, and not of the job."""
+    return kind.__module__.split(".", 1)[0] in {"transformers", "pytest_ckpt"}
+
+
+def _owner(trainer: Any, name: str) -> type:
+    """Return the class that a method of a trainer comes from."""
+    return next((kind for kind in type(trainer).__mro__ if name in vars(kind)), object)
 
 
 def _text(value: object) -> str:
     return str(getattr(value, "value", value))
-
-
-def _promised_steps(facts: FrameworkFacts, run: RunRecord) -> set[int] | None:
-    """Return the steps that the strategy promises to save, the last one included."""
-    strategy = facts.settings.get("save_strategy", "")
-    if strategy == "no":
-        return set()
-    if strategy == "steps":
-        interval = float(facts.settings["save_steps"])
-        planned = facts.planned_steps or run.last_step
-        every = math.ceil(planned * interval) if interval < 1 else int(interval)
-        steps = set(range(every, run.last_step + 1, every))
-        return steps | {run.last_step} if run.last_step == planned else steps
-    return None

@@ -88,6 +88,20 @@ class Framework(Protocol):
     def expected_count(self, facts: FrameworkFacts, run: RunRecord) -> int | None:
         """Return how many checkpoints should remain by the configuration in force; None where that can't be said."""
 
+    def promised_steps(self, facts: FrameworkFacts, run: RunRecord) -> frozenset[int] | None:
+        """Return the steps after which the configuration in force has a checkpoint saved, before any is deleted again.
+
+        Steps are counted as in `run.steps`, the last one included where the framework means to save it. None where the
+        steps do not follow from the configuration, as when a metric decides.
+        """
+
+    def required_files(self, checkpoint: Checkpoint, facts: FrameworkFacts) -> tuple[str, ...]:
+        """Return the files without which `checkpoint` is not whole, relative to it; they may be patterns as of a shell.
+
+        Where one of several forms is enough, that is the form of which something is there. Empty where nothing is known,
+        as of a checkpoint that is not of this framework's layout.
+        """
+
     def advise(self, component: str, checkpoint: Checkpoint, facts: FrameworkFacts) -> Advice:
         """Explain why `component` differs after resuming from `checkpoint`."""
 

@@ -90,6 +90,8 @@ class FrameworkFacts(Record):
         planned_steps: the last optimizer step of the schedule.
         settings: the settings that govern saving, by their own names, as text.
         save_dir: where it saves, relative to the job's directory, or absolute when it lies elsewhere.
+        keep: how many checkpoints it keeps there, the best one included; None if all, or if that is not known.
+        keeps_best: whether the best checkpoint is kept beside, or instead of, newer ones.
     """
 
     name: str
@@ -97,6 +99,8 @@ class FrameworkFacts(Record):
     planned_steps: int | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
     save_dir: str | None = None
+    keep: int | None = None
+    keeps_best: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

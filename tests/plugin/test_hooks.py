@@ -81,6 +81,12 @@ class Loop:
     def expected_count(self, facts, run):
         return 2
 
+    def promised_steps(self, facts, run):
+        return frozenset({2, 4})
+
+    def required_files(self, checkpoint, facts):
+        return ()
+
     def advise(self, component, checkpoint, facts):
         return Advice(cause=f"my_loop does not save the {component}.")
 

@@ -186,6 +186,16 @@ class GoodFramework:
         del facts, run
         return None
 
+    def promised_steps(self, facts: object, run: object) -> frozenset[int] | None:
+        """Promise nothing."""
+        del facts, run
+        return None
+
+    def required_files(self, checkpoint: object, facts: object) -> tuple[str, ...]:
+        """Require nothing."""
+        del checkpoint, facts
+        return ()
+
     def advise(self, component: str, checkpoint: object, facts: object) -> Advice:
         """Know nothing."""
         del component, checkpoint, facts
@@ -219,8 +229,8 @@ def test_a_framework_that_lacks_methods() -> None:
     """They are named; a class is not its instance."""
     assert snapshot("""\
 object is not fit to be a framework:
-  * it lacks name, module, attach, warm_up, drives, train, find, expected_count, advise, advise_missing_final\
-""") == framework_problems(object())
+  * it lacks name, module, attach, warm_up, drives, train, find, expected_count, promised_steps, required_files, advise, advise_missing_final\
+""") == framework_problems(object())  # noqa: E501 - one line of a message
     assert snapshot("""\
 GoodFramework is not fit to be a framework:
   * give an instance, not the class\
