@@ -9,7 +9,7 @@ from pytest_ckpt.records.run import FrameworkFacts, Look, SaveEvent
 from pytest_ckpt.records.state import COMPONENTS, Reading, StateRecord, StepRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 _Readings = dict[str, dict[str, Reading]]
 
@@ -157,7 +157,12 @@ class _Steps:
         self._add(step, data["state"], first=True)
         begun = self._forwards[self._early :] or self._forwards
         self._state(step).setdefault("rng", begun[0].rng if begun else _component(data["rng"]))
-        self._state(step).setdefault("buffers", _first_of_each(forward.buffers for forward in begun))
+        self._add_buffers(step, begun)
+
+    def _add_buffers(self, step: int, begun: Sequence[_Forward]) -> None:
+        """Give a step the buffers that its first forward passes found, be they in the optimizer's closure."""
+        if begun:
+            self._state(step).setdefault("buffers", _first_of_each(forward.buffers for forward in begun))
 
     def _add(self, step: int, state: Mapping[str, Any], *, first: bool) -> None:
         """Merge readings into a step; before the update the first word counts, after it the last."""
@@ -169,6 +174,7 @@ class _Steps:
 
     def _add_data(self, step: int) -> None:
         """Give a step what entered the models since the last one."""
+        self._add_buffers(step, self._forwards)
         mine = self._state(step).setdefault("data", {})
         self._skipped.setdefault(step, self._early)
         for forward in self._forwards:
