@@ -120,3 +120,13 @@ def promised(run: RunRecord) -> tuple[Checkpoint, ...]:
 def recognised(run: RunRecord) -> tuple[Checkpoint, ...]:
     """Return the checkpoints that a framework's layout says are some."""
     return tuple(checkpoint for checkpoint in run.checkpoints if checkpoint.claim_is_step)
+
+
+def successive(run: RunRecord) -> tuple[Checkpoint, ...]:
+    """Return the checkpoints that are saved one after the other: those with a number in their name, if there are any.
+
+    A copy beside them, such as `last.pt` or `best.pt`, is none; neither is an export of the mere model.
+    """
+    ours = promised(run)
+    plain = tuple(checkpoint for checkpoint in ours if "best" not in checkpoint.path.lower()) or ours
+    return tuple(checkpoint for checkpoint in plain if checkpoint.claimed is not None) or plain

@@ -43,7 +43,7 @@ def wrong_count(expected: int, found: list[Checkpoint], run: RunRecord, names: s
 def _why_fewer(expected: int, run: RunRecord) -> str:
     made = len([checkpoint for checkpoint in promised(run) if not checkpoint.foreign])
     if made < expected and run.strays:
-        return _elsewhere(run)
+        return saved_elsewhere(run)
     if made < expected:
         ever = f"only {made} {'was' if made == 1 else 'were'}" if made else "none was"
         return f"{ever} ever saved in {run.last_step} steps: the interval is longer than meant, or a save was skipped."
@@ -96,7 +96,7 @@ def _what_is_missing(run: RunRecord, kept: list[Checkpoint], gone: list[Checkpoi
         )
     if not run.written:
         wrote = f" (a save to {min(begun)} began and left nothing)" if begun else ""
-        return f"training ended at step {last} and no checkpoint was saved{wrote}", _elsewhere(run)
+        return f"training ended at step {last} and no checkpoint was saved{wrote}", saved_elsewhere(run)
     if not kept:
         return f"training ended at step {last} and none of its checkpoints is left on disk", ""
     return f"training ended at step {last} and the newest checkpoint is of step {newest}: {lost} lost", ""
@@ -125,7 +125,8 @@ def _claims_last(checkpoint: Checkpoint, last: int) -> tuple[str, str]:
     return f"{checkpoint.path} was saved for step {last} and holds the state of {held_steps}", "a stale copy was saved."
 
 
-def _elsewhere(run: RunRecord) -> str:
+def saved_elsewhere(run: RunRecord) -> str:
+    """Name what was saved outside the job's directory, if anything was."""
     if run.strays:
         return f"the job saved outside ckpt_job.dir: {', '.join(run.strays[:3])}."
     return ""
@@ -182,6 +183,13 @@ def steps_text(steps: Iterable[int]) -> str:
     if len(listed) == 1:
         return f"step {listed[0]}"
     return f"steps {', '.join(map(str, listed))}" if listed else "none"
+
+
+def some_of(names: Iterable[object], most: int = 4) -> str:
+    """Return the first of many names as text, and how many more there are."""
+    listed = [str(name) for name in names]
+    more = f" and {len(listed) - most} more" if len(listed) > most else ""
+    return ", ".join(listed[:most]) + more
 
 
 def checkpoints_text(count: int) -> str:
