@@ -24,7 +24,7 @@ class Settings:
         enabled: whether contracts are checked; otherwise marked tests are skipped.
         device: `cpu`, `cuda` or `auto`.
         timeout: seconds that one run of a job may take.
-        report: file for the JSON report.
+        report: file for the report, which is Markdown where its name ends in `.md` and JSON otherwise.
         start_method: how a job's process is started.
         keep: whether evidence is kept when everything held.
     """
@@ -59,9 +59,9 @@ def add_options(parser: pytest.Parser) -> None:
         dest="ckpt_report",
         default=None,
         metavar="FILE",
-        help="Write all verdicts to a JSON file. Ini: ckpt_report.",
+        help="Write all verdicts to a file: Markdown if its name ends in .md, else JSON. Ini: ckpt_report.",
     )
-    parser.addini("ckpt_report", "JSON file for all verdicts.", type="string", default=None)
+    parser.addini("ckpt_report", "File for all verdicts, Markdown (.md) or JSON.", type="string", default=None)
     _choice(parser, group, "start-method", _START_METHODS, "auto", "How a job's process is started")
     _flag(
         parser, group, "keep", "Keep the evidence (copies of checkpoints, journals) of jobs whose contracts all held."

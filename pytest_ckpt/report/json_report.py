@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from pytest_ckpt.errors import HarnessError
+from pytest_ckpt.report import files
 from pytest_ckpt.report.evidence import directory_and_content
 from pytest_ckpt.report.items import by_test, sentence
 
@@ -115,18 +113,4 @@ def write(path: Path, document: Data) -> None:
     Raises:
         HarnessError: the file can't be written.
     """
-    # Half of a surrogate pair, as in a file name that is no UTF-8, becomes the escape that JSON has for it.
-    content = text(document).encode(errors="backslashreplace")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
-        message = (
-            f"the checkpoint report can't be written to {path}: {error.strerror}\n"
-            "name a file in a directory that can be written to, with --ckpt-report or the ini option ckpt_report"
-        )
-        raise HarnessError(message) from error
+    files.write(path, text(document))

@@ -52,20 +52,30 @@ def _lines(verdict: Verdict, result: JobResult, nodeid: str) -> Iterator[str]:
         yield from _labelled("saves", _drawn(result.timeline))
     for kept in result.kept_dirs:
         yield from _labelled("kept", filter(None, directory_and_content(kept)))
-    yield f"{_label('repeat')}pytest --ckpt-contract {_quoted(nodeid)}"
+    yield f"{_label('repeat')}{repeat(nodeid)}"
+
+
+def repeat(nodeid: str) -> str:
+    """Return the command that checks one contract again."""
+    return f"pytest --ckpt-contract {_quoted(nodeid)}"
 
 
 def _findings(findings: Sequence[Finding], why: str) -> Iterator[str]:
     """Tell the first finding in full, the first ones of other kinds in short, and name the rest."""
-    kinds: dict[tuple[str, ...], Finding] = {}
-    for finding in findings:
-        kinds.setdefault(_kind(finding), finding)
-    told = list(kinds.values())[:_KINDS]
+    told = told_in_full(findings)
     for number, finding in enumerate(told):
         if number > 0:
             yield ""
         yield from _finding(finding, why, with_table=number == 0)
     yield from _labelled("also", _titles([finding.title for finding in findings if finding not in told]))
+
+
+def told_in_full(findings: Sequence[Finding]) -> list[Finding]:
+    """Return the first findings of each kind, which a report tells with their cause and fix."""
+    kinds: dict[tuple[str, ...], Finding] = {}
+    for finding in findings:
+        kinds.setdefault(_kind(finding), finding)
+    return list(kinds.values())[:_KINDS]
 
 
 def _titles(titles: Sequence[str]) -> Iterator[str]:

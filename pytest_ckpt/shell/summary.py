@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from pytest_ckpt import __version__
 from pytest_ckpt.errors import HarnessError
 from pytest_ckpt.records.verdict import ItemReport, JobResult
-from pytest_ckpt.report import json_report, junit, terminal
+from pytest_ckpt.report import junit, terminal, workflow
 from pytest_ckpt.settings import settings_key
+from pytest_ckpt.shell import report_files
 from pytest_ckpt.shell.names import PREFIX
 
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ class Summary:
         self._items: dict[str, ItemReport] = {}
         self._expected: set[str] = set()
         self._crashed: set[str] = set()
+        self._places: dict[str, tuple[str, int]] = {}
         self._started = time.time()
         self._unwritten = ""
 
@@ -112,6 +113,7 @@ class Summary:
             self._crashed.add(report.nodeid)
         if text is not None:
             item = ItemReport.from_json(json.loads(text))
+            self._places[item.nodeid] = report_files.place_of(report, self._config.rootpath)
             known = self._items.get(item.nodeid)
             if known is None or known.outcome != "failed":  # an error in the teardown does not mend a broken contract
                 self._items[item.nodeid] = item
@@ -130,25 +132,21 @@ class Summary:
                 terminalreporter.write_line(line, **markup)
         for line in self._missing_lines():
             terminalreporter.write_line(line, yellow=True)
+        path = self._config.stash[settings_key].report
         if self._unwritten:
             terminalreporter.write_line(self._unwritten, red=True)
-        elif (path := self._config.stash[settings_key].report) is not None:
+        elif path is not None:
             terminalreporter.write_line(f"ckpt report: {path}")
+        for line in workflow.commands(items, self._places) if report_files.is_annotated(path) else ():
+            terminalreporter.write_line(line)
 
     def pytest_sessionfinish(self) -> None:
         """Write the report file, in the controlling process only."""
         path = self._config.stash[settings_key].report
         if path is None or self._is_worker():
             return
-        document = json_report.document(
-            self._in_order(),
-            plugin_version=__version__,
-            started=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._started)),
-            seconds=time.time() - self._started,
-            missing=self._missing(),
-        )
         try:
-            json_report.write(path, document)
+            report_files.write(path, self._in_order(), self._missing(), self._started)
         except HarnessError as error:  # raised here, it would end pytest before anything is shown
             self._unwritten = str(error)
 
