@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from pytest_ckpt.checkpoints.content import StateTable, identify
 from pytest_ckpt.checkpoints.file_content import DamagedFile, FileContent, ReadError
+from pytest_ckpt.checkpoints.file_sizes import file_sizes
 from pytest_ckpt.checkpoints.grouping import Part, units_of
 from pytest_ckpt.checkpoints.units import Unit, number_in
 from pytest_ckpt.records.checkpoint import Checkpoint
@@ -179,6 +180,10 @@ def _describe(version: _Version, saves: Sequence[SaveEvent], read: Reader, table
         size=sum(entry.size for entry in version.entries),
         files=tuple(entry.path for entry in version.entries),
         others=version.unit.others,
+        sizes=file_sizes(
+            {entry.path: (contents[entry.path], entry.size) for entry in version.entries if entry.path in contents},
+            table,
+        ),
     )
     return replace(checkpoint, kind=_kind(contents.values(), table))
 

@@ -77,6 +77,10 @@ class StateTable:
         """Say whether the tensor is part of some state that was seen."""
         return not is_trivial(entry) and entry.digest in self.hits
 
+    def trains(self, entry: TensorEntry) -> bool:
+        """Say whether the tensor has a value that a trained parameter had."""
+        return any(hit.key in self.trained for hit in self.hits.get(entry.digest, ()) if hit.kind == "weights")
+
     def names(self, entry: TensorEntry) -> bool:
         """Say whether the tensor has the name and shape of a trained parameter, whatever its value."""
         return any(

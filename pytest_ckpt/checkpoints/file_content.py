@@ -37,6 +37,23 @@ class TensorEntry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """Memory that a file stores once, for one tensor or for several that view it.
+
+    Attributes:
+        keys: of the tensors that view it, the largest first.
+        stored: how many bytes of it are in the file.
+        needed: how many of them belong to an element of one of its tensors.
+        digest: of the only tensor; empty where there are several, or where its value is too plain to tell it by.
+    """
+
+    keys: tuple[str, ...]
+    stored: int
+    needed: int
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FileContent:
     """Everything that one file holds, as far as it can be read without running what the file asks to run.
 
@@ -44,6 +61,7 @@ class FileContent:
         scalars: plain leaves by key path, such as "scheduler.last_epoch".
         has_optimizer: whether somewhere a mapping has both `state` and `param_groups`.
         unreadable: key path to the reason, for tensors whose elements the file does not state plainly.
+        memory: what the tensors are views of.
     """
 
     format: Format
@@ -51,6 +69,7 @@ class FileContent:
     scalars: Mapping[str, Scalar]
     has_optimizer: bool
     unreadable: Mapping[str, str] = field(default_factory=dict)
+    memory: tuple[Memory, ...] = ()
 
 
 class ReadError(Exception):

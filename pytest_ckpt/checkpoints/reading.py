@@ -16,7 +16,9 @@ from pytest_ckpt.checkpoints.file_content import (
     TensorEntry,
 )
 from pytest_ckpt.checkpoints.formats import numpy_files, safetensors_file, torch_files, torch_storage
+from pytest_ckpt.checkpoints.formats.memory import memory_of
 from pytest_ckpt.checkpoints.formats.zip_archive import open_zips
+from pytest_ckpt.checkpoints.text_files import check_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,12 +52,14 @@ def read_tensors(path: Path, *, name: str | None = None) -> FileContent:
     """
     document = _open(path, PurePath(name or path.name).suffix, bytes)
     found = document.leaves()
+    tensors = [(tensor.entry(key), tensor) for key, tensor in found.tensors]
     return FileContent(
         format=document.format,
-        tensors=tuple(tensor.entry(key) for key, tensor in found.tensors),
+        tensors=tuple(entry for entry, _ in tensors),
         scalars=found.scalars,
         has_optimizer=found.has_optimizer,
         unreadable=found.unreadable,
+        memory=memory_of(tensors),
     )
 
 
@@ -93,6 +97,7 @@ def _open(path: Path, suffix: str, memory: type[bytes | bytearray]) -> Document:
         head = file.read(_HEAD)
         opener = _opener(head, suffix)
         if opener is None:
+            check_json(path, suffix, head, file)
             raise _unknown(path, suffix, head)
         data = memoryview(memory(head + file.read()))
     return opener(path, data)

@@ -36,6 +36,47 @@ class Content(Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Excess(Record):
+    """Bytes of a file that no tensor needs.
+
+    Attributes:
+        key: of the largest tensor concerned; empty for what is no tensor.
+        stored: bytes in the file.
+        needed: bytes that the elements of the tensors take.
+        why: `view` of a larger tensor, `copy` of one that is stored already, `base` weights beside an adapter, or `rest`,
+            which is no tensor.
+        other: where the same tensor is stored, for a copy.
+    """
+
+    key: str
+    stored: int
+    needed: int
+    why: Literal["view", "copy", "base", "rest"]
+    other: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileSize(Record):
+    """How many bytes a file of tensors has, and how many it needs.
+
+    Attributes:
+        path: relative to the job's directory.
+        stored: all its bytes.
+        needed: bytes of the distinct elements of its tensors.
+        tensors: how many of them are stored.
+        unread: how many more tensors could not be read.
+        excess: the largest reasons for the difference.
+    """
+
+    path: str
+    stored: int
+    needed: int
+    tensors: int = 0
+    unread: int = 0
+    excess: tuple[Excess, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint(Record):
     """One thing on disk that a resume can name.
 
@@ -58,6 +99,7 @@ class Checkpoint(Record):
         size: bytes of all its files.
         files: paths of all its files, relative to the job's directory.
         others: paths that belong to it beside the one it is named by.
+        sizes: of its files of tensors.
     """
 
     path: str
@@ -78,6 +120,7 @@ class Checkpoint(Record):
     size: int = 0
     files: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
+    sizes: tuple[FileSize, ...] = ()
 
     @property
     def identity(self) -> str:
