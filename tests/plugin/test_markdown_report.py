@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
 from inline_snapshot import snapshot
+from markdown_it import MarkdownIt
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from plugin.conftest import Sessions
 
+HOWTO: Final = Path(__file__).parents[2] / "docs" / "howto" / "github-actions.md"
 TEST: Final = """
 @pytest.mark.ckpt_final_step
 @pytest.mark.ckpt_count(1)
@@ -118,3 +120,17 @@ def test_what_can_not_be_written_is_said(
     setting = {"report": "*--ckpt-report*", "summary": "*GITHUB_STEP_SUMMARY*"}[taken]
     result.stdout.fnmatch_lines(["the checkpoint report can't be * *taken.md: *", setting])
     assert 1 == len(commands(result))
+
+
+def test_the_page_in_the_documentation_is_a_real_one(sessions: Sessions) -> None:
+    """What docs/howto/github-actions.md shows is what its test leads to, but for the seconds."""
+    fences = [token for token in MarkdownIt().parse(HOWTO.read_text(encoding="utf-8")) if token.type == "fence"]
+    blocks = {token.info: token.content for token in fences}
+    (sessions.pytester.path / "test_loop.py").write_text(blocks["python"], encoding="utf-8")
+    sessions("--ckpt-report=ckpt.md")
+    page = (sessions.pytester.path / "ckpt.md").read_text(encoding="utf-8")
+    assert _without_seconds(blocks["markdown"]) == _without_seconds(page)
+
+
+def _without_seconds(text: str) -> str:
+    return re.sub(r"\d+\.\d+ s", "SECONDS", text)
