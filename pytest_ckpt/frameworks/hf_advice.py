@@ -40,6 +40,8 @@ def component(name: str, checkpoint: Checkpoint, facts: FrameworkFacts) -> Advic
     """Explain why a component, or the number of steps, differs after a resume; or why too few were saved (`count`)."""
     if name == "count":
         return _interval(facts)
+    if name == "files":
+        return _absent(checkpoint)
     if name in {"data", "steps"}:
         return _position(name, facts)
     if name in {"optimizer", "lr", "scheduler"} and is_set(facts.settings, "save_only_model"):
@@ -56,6 +58,20 @@ def component(name: str, checkpoint: Checkpoint, facts: FrameworkFacts) -> Advic
             fix=f"find out what removes or skips {file}, and save the whole checkpoint.",
         )
     return Advice()
+
+
+def _absent(checkpoint: Checkpoint) -> Advice:
+    """Say what a resume does without the files that are not there."""
+    names = {PurePosixPath(path).name for path in checkpoint.files}
+    silent = [file for file in dict.fromkeys(_FILES.values()) if file not in names and not _has_variant(file, names)]
+    without = [file for file in silent if file != "scaler.pt"]
+    if not without:
+        return Advice()
+    return Advice(
+        cause=f"{checkpoint.path} has no {' and no '.join(without)}; transformers resumes without it and says nothing: "
+        "training goes on with a fresh state.",
+        fix="find out what removes or skips it, and save the whole checkpoint; or say save_only_model=True.",
+    )
 
 
 def _interval(facts: FrameworkFacts) -> Advice:
