@@ -12,6 +12,10 @@ from torch.nn.functional import cross_entropy, mse_loss
 
 from jobs import plain
 from pytest_ckpt.contracts import builtin
+from pytest_ckpt.contracts.retention import Retention
+from pytest_ckpt.contracts.saving import Count
+from pytest_ckpt.contracts.scheduling import Steps
+from pytest_ckpt.contracts.size import Compact
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,11 +27,9 @@ LAST, EVERY = 7, 3
 
 
 def everything() -> list[Contract]:
-    """Return the default set, with the number of checkpoints that these loops keep."""
-    from pytest_ckpt.contracts.saving import Count
-
-    contracts = [contract for kind in builtin() if (contract := kind.default()) is not None]
-    return [Count(3) if contract.name == "count" else contract for contract in contracts]
+    """Return the default set and what does not belong to it, with the saves that these loops make."""
+    given = {contract.name: contract for contract in (Count(3), Steps(every=EVERY), Retention(3), Compact())}
+    return [contract for kind in builtin() if (contract := given.get(kind.name) or kind.default()) is not None]
 
 
 def assert_all_hold(judge: Judge, train: Callable[[Job], object]) -> None:
