@@ -86,6 +86,7 @@ def too_few(left: Sequence[Checkpoint], deleted: Sequence[Checkpoint], keep: int
 def wrong_order(moment: Moment, deleted: Checkpoint, spared: Checkpoint, run: RunRecord, *, by_name: bool) -> Finding:
     """Describe a deletion that spared an older checkpoint."""
     newer, older = run.step_of(deleted), run.step_of(spared)
+    after = max(moment.after, deleted.saved_after)
     cause = (
         f"names are sorted as text, and {deleted.path!r} comes before {spared.path!r}."
         if by_name
@@ -93,14 +94,14 @@ def wrong_order(moment: Moment, deleted: Checkpoint, spared: Checkpoint, run: Ru
         "the file times."
     )
     return Finding(
-        title=f"after step {moment.after} {deleted.path} of step {newer} was deleted, and {spared.path} of the older "
+        title=f"after step {after} {deleted.path} of step {newer} was deleted, and {spared.path} of the older "
         f"step {older} was kept",
         rows=_rows(run),
         cause=cause,
         fix="sort by the number of the step, as a number."
         if by_name
         else f"sort by the number of the step; if step {older} is the best one, say so: ckpt_retention(best={older}).",
-        step=moment.after,
+        step=after,
         component="retention",
         checkpoint=deleted.identity,
     )
@@ -114,7 +115,7 @@ def not_ours(files: Sequence[str], run: RunRecord) -> Finding:
     was = f"1 {what} was" if len(names) == 1 else f"{len(names)} {what}s were"
     return Finding(
         title=f"{was} deleted that this run did not write: {some_of(names)}",
-        rows=_rows(run),
+        rows=(("deleted", some_of(files, most=12)), *_rows(run)),
         cause="what may be deleted is taken from a listing of the directory, and so what lay there before belongs to it.",
         fix="train into an empty directory, or delete only what this run has written.",
         component="retention",

@@ -35,15 +35,15 @@ def other_steps(
 
 
 def _title(expected: int, missing: Sequence[int], unexpected: Sequence[int]) -> str:
-    lacks = f"{len(missing)} of {expected} steps to save {_was(missing)} not saved ({some_of(missing)})"
-    extra = f"{len(unexpected)} {_was(unexpected)} saved unexpectedly ({some_of(unexpected)})"
+    lacks = f"{len(missing)} of {expected} expected saves {_was(missing)} not made ({_named(missing)})"
+    extra = f"{len(unexpected)} {_was(unexpected)} made unexpectedly ({_named(unexpected)})"
     if not missing:
-        return f"{_steps(expected)} should be saved, and {extra}"
+        return f"{expected} {'save was' if expected == 1 else 'saves were'} expected, and {extra}"
     return f"{lacks}, and {extra}" if unexpected else lacks
 
 
-def _steps(count: int) -> str:
-    return "1 step" if count == 1 else f"{count} steps"
+def _named(steps: Sequence[int]) -> str:
+    return f"{'step' if len(steps) == 1 else 'steps'} {some_of(steps)}"
 
 
 def _was(steps: Sequence[int]) -> str:

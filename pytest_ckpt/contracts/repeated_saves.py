@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 from pytest_ckpt.contracts.base import successive
+from pytest_ckpt.contracts.shelf import final_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 _NUMBER: Final = re.compile(r"\d+")
 #: What is appended to a name that is taken already.
 _VERSION: Final = re.compile(r"-v\d+(?=\.|$)")
-#: Names under which a file is written before it is renamed.
-_WHILE_WRITTEN: Final = re.compile(r"^\.?(?:tmp[-_.])?(.+?)(?:\.(?:tmp|temp|part|partial|incomplete))?$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +59,7 @@ def _written_over(run: RunRecord, checkpoints: list[Checkpoint]) -> Iterator[Rep
     opened: Counter[tuple[str, int]] = Counter()
     for save in run.saves:
         if save.in_main_thread:
-            (opened if save.by == "open" else announced)[_final_name(save.path), save.step] += 1
+            (opened if save.by == "open" else announced)[final_name(save.path), save.step] += 1
     found: dict[tuple[str, int], Repeated] = {}
     for (path, step), saves in announced.items():
         times = opened[path, step] or saves  # several objects may be saved into one open file
@@ -68,11 +67,6 @@ def _written_over(run: RunRecord, checkpoints: list[Checkpoint]) -> Iterator[Rep
             one = owner[path]
             found[one.path, step] = Repeated(step=step, paths=(one.path,), times=times, checkpoint=one.identity)
     yield from found.values()
-
-
-def _final_name(path: str) -> str:
-    """Return the path that a file has once it is complete."""
-    return "/".join(_WHILE_WRITTEN.sub(r"\1", part) for part in path.split("/"))
 
 
 def _family(path: str) -> str:

@@ -11,7 +11,7 @@ from pytest_ckpt.contracts.base import Contract, Evidence, promised, recognised,
 from pytest_ckpt.contracts.contents import nothing_saved
 from pytest_ckpt.contracts.explain_saving import checkpoints_text, no_steps
 from pytest_ckpt.contracts.leftovers import is_temporary
-from pytest_ckpt.contracts.shelf import Moment, is_continued, moments, taken_away
+from pytest_ckpt.contracts.shelf import Moment, is_continued, moments, taken_away, unseen
 from pytest_ckpt.errors import InvalidArgument
 from pytest_ckpt.records.verdict import Finding, Verdict, held, inconclusive, not_applicable, violated
 
@@ -109,6 +109,7 @@ class Shelf:
     def of(cls, run: RunRecord, checkpoints: Sequence[Checkpoint], empty: Shelf) -> Shelf:
         """Return the shelf with the checkpoints on it that this run may delete."""
         ours = tuple(c for c in checkpoints if not c.foreign or is_continued(run))
+        ours += unseen(run, ours)
         return replace(empty, ours=ours, moments=tuple(moments(run, ours)))
 
     @property

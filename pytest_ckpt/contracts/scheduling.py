@@ -9,6 +9,7 @@ from pytest_ckpt.contracts import explain_scheduling
 from pytest_ckpt.contracts.base import Contract, Evidence, promised, recognised, successive
 from pytest_ckpt.contracts.explain_saving import is_unrecognised, no_steps, nothing_recognised, steps_text
 from pytest_ckpt.contracts.repeated_saves import repeated
+from pytest_ckpt.contracts.shelf import unseen
 from pytest_ckpt.errors import InvalidArgument
 from pytest_ckpt.records.verdict import Verdict, held, inconclusive, not_applicable, violated
 
@@ -99,7 +100,8 @@ class Steps:
     def _compare(self, run: RunRecord, expected: Collection[int]) -> tuple[list[int], list[int]]:
         """Return the missing and the unexpected steps; a copy beside the others fills a gap, and is not unexpected."""
         counted = set(self._counted(run))
-        saved = {run.step_of(checkpoint) for checkpoint in run.checkpoints if checkpoint.identity in counted}
+        found = [checkpoint for checkpoint in run.checkpoints if checkpoint.identity in counted]
+        saved = {run.step_of(checkpoint) for checkpoint in (*found, *unseen(run, found))}
         named = {run.step_of(checkpoint) for checkpoint in successive(run) if checkpoint.identity in counted}
         if self.steps is None:
             named.discard(0)  # a save before the first step is a multiple of any interval
