@@ -44,7 +44,7 @@ def _random_states() -> Advice:
     return Advice(
         cause="Lightning does not save the states of the random generators: dropout, shuffling and augmentation draw other "
         "numbers after a resume. Its documentation leaves that to the user.",
-        fix="save and restore them in on_save_checkpoint and on_load_checkpoint of a callback; or promise no more than "
+        fix="save and restore them in state_dict and load_state_dict of a callback; or promise no more than "
         "ckpt_resumable('state').",
     )
 
@@ -55,7 +55,7 @@ def _position(checkpoint: Checkpoint, facts: FrameworkFacts) -> Advice:
     if per_epoch and step % per_epoch:
         return Advice(
             cause=f"step {step} lies within an epoch of {per_epoch} steps, and Lightning does not save the position within an "
-            "epoch: the loader starts again at its first batch while the count of batches goes on.",
+            f"epoch: the loader starts again at its first batch while the count of batches goes on.{_accumulated(facts)}",
             fix="save at the ends of epochs (every_n_epochs), use a loader with state_dict and load_state_dict such as "
             "torchdata's StatefulDataLoader; or promise no more than ckpt_resumable('state').",
         )
@@ -67,6 +67,12 @@ def _position(checkpoint: Checkpoint, facts: FrameworkFacts) -> Advice:
         "a resume.",
         fix="give the sampler a generator that is seeded by the epoch; or promise no more than ckpt_resumable('state').",
     )
+
+
+def _accumulated(facts: FrameworkFacts) -> str:
+    if facts.settings.get("accumulate_grad_batches", "1") == "1":
+        return ""
+    return " Nor does it save the gradients that were accumulated since the last step."
 
 
 def _boundary(checkpoint: Checkpoint, facts: FrameworkFacts) -> Advice:

@@ -10,7 +10,7 @@ import sys
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
-from pytest_ckpt.frameworks import lightning_advice
+from pytest_ckpt.frameworks import lightning_advice, lightning_saving
 from pytest_ckpt.frameworks.protocol import Found
 from pytest_ckpt.records.run import FrameworkFacts
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _SUFFIX: Final = ".ckpt"
 _STEP: Final = re.compile(r"(?:^|[^a-z])step=(\d+)")
-#: Attributes of a ModelCheckpoint that decide what it saves; the names that have no underscore are those of its arguments.
+#: Attributes of a ModelCheckpoint that decide what it saves, by the names of its arguments.
 _CALLBACK_SETTINGS: Final = (
     "every_n_train_steps",
     "every_n_epochs",
@@ -128,15 +128,16 @@ class LightningTrainer:
 
     def expected_count(self, facts: FrameworkFacts, run: RunRecord) -> int | None:
         """Return how many numbered checkpoints one ModelCheckpoint promises that saves every so many steps."""
-        settings = facts.settings
-        every = settings.get("ModelCheckpoint.every_n_train_steps", "")
-        if "ModelCheckpoint 2.save_top_k" in settings or not every.isdigit() or int(every) < 1:
-            return None
-        last = run.steps[-1].claimed if run.steps else None
-        saves = 0 if last is None else last // int(every)
-        top = int(settings.get("ModelCheckpoint.save_top_k", "1"))
-        monitored = settings.get("ModelCheckpoint.monitor", "None") != "None"
-        return saves if top == -1 else None if monitored else min(top, saves)
+        return lightning_saving.expected_count(facts, run)
+
+    def promised_steps(self, facts: FrameworkFacts, run: RunRecord) -> frozenset[int] | None:
+        """Return the steps that callbacks with an interval of steps save."""
+        return lightning_saving.promised_steps(facts, run)
+
+    def required_files(self, checkpoint: Checkpoint, facts: FrameworkFacts) -> tuple[str, ...]:
+        """Return nothing but the name of the checkpoint: it is one file."""
+        del facts
+        return (PurePosixPath(checkpoint.path).name,) if checkpoint.files == (checkpoint.path,) else ()
 
     def advise(self, component: str, checkpoint: Checkpoint, facts: FrameworkFacts) -> Advice:
         """Name what Lightning does not save, and the settings by which a save is missed."""
@@ -180,9 +181,11 @@ def _settings(trainer: Any) -> Iterator[tuple[str, str]]:
     yield "optimizers", str(len(trainer.optimizers))
     yield "automatic_optimization", str(trainer.lightning_module.automatic_optimization)
     for number, callback in enumerate(trainer.checkpoint_callbacks, start=1):
-        label = "ModelCheckpoint" if number == 1 else f"ModelCheckpoint {number}"
         for name in _CALLBACK_SETTINGS:
-            yield f"{label}.{name}", str(getattr(callback, f"_{name}", getattr(callback, name, None)))
+            yield (
+                f"{lightning_saving.label(number)}.{name}",
+                str(getattr(callback, f"_{name}", getattr(callback, name, None))),
+            )
 
 
 def _save_dir(trainer: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import random
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from pytest_ckpt import Job
 
+VERSION: Final = tuple(int(part) for part in version("lightning").split(".")[:2])
 SAMPLES: Final = 20
 BATCH: Final = 4
 #: Optimizer steps of an epoch.
@@ -31,7 +33,7 @@ def samples() -> TensorDataset:
 
 def loader(**given: Any) -> DataLoader[Any]:
     """Return a loader of the samples."""
-    return DataLoader(samples(), batch_size=BATCH, **given)
+    return DataLoader(samples(), **{"batch_size": BATCH, **given})
 
 
 class PositionLoader:
@@ -147,7 +149,7 @@ def checkpoint(package: str, **given: Any) -> Any:
     return importlib.import_module(f"{package}.callbacks").ModelCheckpoint(**given)
 
 
-def fit(  # noqa: PLR0913 - what a training can be given
+def fit(
     package: str,
     job: Job,
     *callbacks: Any,

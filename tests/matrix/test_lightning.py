@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.filterwarnings("default")
 
 PACKAGES = [name for name in ("lightning.pytorch", "pytorch_lightning") if find_spec(name)]
+#: Lightning 2.4 trains a batch twice after resuming from a save every so many steps, see PL-02 among the bugs.
+RESUMES_STEPS = pytest.mark.skipif(pl.VERSION < (2, 5), reason="Lightning before 2.5 resumes such a checkpoint wrongly")
 #: Settings under which every checkpoint lies at the end of an epoch, the last of them at the end of training.
 EPOCHS: dict[str, Any] = {"every_n_epochs": 1, "save_top_k": -1}
 
@@ -29,7 +31,7 @@ EPOCHS: dict[str, Any] = {"every_n_epochs": 1, "save_top_k": -1}
 def default_set(judge: Judge, train: Callable[[Job], object], **given: Any) -> dict[str, Any]:
     """Judge a job by the default set."""
     contracts: list[Contract] = [one for kind in builtin() if (one := kind.default()) is not None]
-    return {name: verdict for name, verdict in judge(train, *contracts, **given).items()}
+    return judge(train, *contracts, **given)
 
 
 def assert_all_hold(judge: Judge, train: Callable[[Job], object], **given: Any) -> None:
@@ -53,9 +55,10 @@ def test_the_default_callback(judge: Judge, package: str) -> None:
     assert 1 == len(judge.baseline.kept)
 
 
+@RESUMES_STEPS
 def test_steps_that_meet_the_ends_of_epochs(judge: Judge) -> None:
     """Saving every so many steps holds where these are whole epochs."""
-    every = {"every_n_train_steps": pl.EPOCH, "save_top_k": -1}
+    every: dict[str, Any] = {"every_n_train_steps": pl.EPOCH, "save_top_k": -1}
     package = PACKAGES[0]
     assert_all_hold(judge, lambda job: pl.fit(package, job, pl.checkpoint(package, **every), max_steps=15))
     assert "held" == judge(lambda job: pl.fit(package, job, pl.checkpoint(package, **every)), Count(3))["count"].status
@@ -107,6 +110,7 @@ def test_half_precision(judge: Judge) -> None:
     assert_all_hold(judge, train)
 
 
+@RESUMES_STEPS
 def test_a_loader_that_remembers_its_place(judge: Judge) -> None:
     """With a stateful loader a resume within an epoch goes on where it was."""
     package = PACKAGES[0]
@@ -118,6 +122,7 @@ def test_a_loader_that_remembers_its_place(judge: Judge) -> None:
     assert_all_hold(judge, train)
 
 
+@RESUMES_STEPS
 def test_random_states_that_a_callback_saves(judge: Judge) -> None:
     """Dropout and shuffling come back with a callback that saves the states of the generators."""
     package = PACKAGES[0]
@@ -152,6 +157,7 @@ def test_early_stopping(judge: Judge) -> None:
     assert 15 == judge.baseline.last_step
 
 
+@RESUMES_STEPS
 def test_a_trainer_is_driven_by_the_job(judge: Judge) -> None:
     """`job.train` fits, resumes and cuts the schedule."""
     import lightning.pytorch
@@ -159,7 +165,12 @@ def test_a_trainer_is_driven_by_the_job(judge: Judge) -> None:
     def train(job: Job) -> None:
         lightning.pytorch.seed_everything(1, verbose=False)
         callback = pl.checkpoint("lightning.pytorch", every_n_train_steps=5, save_top_k=-1)
-        quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False, "accelerator": "cpu"}
+        quiet: dict[str, Any] = {
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "logger": False,
+            "accelerator": "cpu",
+        }
         trainer = lightning.pytorch.Trainer(default_root_dir=job.dir, callbacks=[callback], max_epochs=50, **quiet)
         job.train(trainer, pl.model("lightning.pytorch"), pl.loader(), max_steps=10)
 

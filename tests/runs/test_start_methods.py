@@ -62,7 +62,7 @@ def test_a_hang_before_the_first_step_is_tried_again_without_a_fork(judge: Judge
             time.sleep(600)
         job_that_forgets()(job)
 
-    verdict = judge(train, FinalStep(), timeout=8.0)["final_step"]
+    verdict = judge(train, FinalStep(), timeout=15.0)["final_step"]
     assert "held" == verdict.status
     assert "spawn, after a hang under fork" == judge.baseline.outcome.start_method
 
