@@ -70,6 +70,7 @@ RULES: Final[tuple[tuple[str, Shrink], ...]] = (
     (r".*_(period|interval|pattern|every|sparse_step|layer_step)|layer_group_size|.*every_n_layers", 2),
     (r".*_offset|first_k_dense_replace|.*num_dense_layers", 1),
     (r"num_kv_shared_layers|num_nextn_predict_layers", 0),
+    (r"(n|num)_(input|output|first|last)_layers", 1),
     (
         r".*(num|n)(_\w+)?_layers?|(en|de)coder_layers|num_layers_per_stack|depth|num_blocks|num_self_attends_per_block",
         "layers",

@@ -38,6 +38,13 @@ SPECIAL_CASES: Final[Mapping[str, SpecialCase]] = {
         reason="the model wants the rotary base and a bound from the attention part, whose default has neither",
         fields=lambda _: {"attn_config": {"rope_theta": 10000.0, "clip_qkv": 8.0}},
     ),
+    "dory": SpecialCase(
+        reason="what is left between its first and its last layers is run in a loop, so there must be three",
+        fields=lambda _: {
+            "num_hidden_layers": 3,
+            "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+        },
+    ),
     "esm": SpecialCase(reason="the default has no vocabulary", fields=lambda scale: {"vocab_size": scale.vocab}),
     "gpt_neo": SpecialCase(
         reason="the kinds of its layers are a nested pattern that must multiply out to the number of layers",
@@ -84,6 +91,7 @@ SPECIAL_CASES: Final[Mapping[str, SpecialCase]] = {
 }
 
 UNSUITABLE: Final[Mapping[str, str]] = {
+    "gemma4_unified_assistant": "it drafts for another model, whose states it wants as input",
     "git": "its loss skips as many tokens as an image has, so that text alone has no loss",
     "layoutlmv3": "it adds embeddings of boxes on a page, whose sizes must add up to its width",
     "xlstm": "the cell that transformers has for it writes over values that the backward pass needs",

@@ -1,0 +1,1 @@
+"""Which architectures of the installed transformers become tiny models that train."""
