@@ -36,13 +36,11 @@ class FrameworkAdvisor:
 
     def promised_steps(self) -> frozenset[int] | None:
         """Return the steps that the configuration has saved; None where several trainings took place."""
-        known = getattr(self.framework, "promised_steps", None)  # an adapter may be older than this question
-        return known(self.facts, self.baseline) if known is not None and self.phases == 1 else None
+        return self.framework.promised_steps(self.facts, self.baseline) if self.phases == 1 else None
 
     def required_files(self, checkpoint: Checkpoint) -> tuple[str, ...]:
         """Return the files that `checkpoint` must have, by the settings of the training that saved it."""
-        known = getattr(self.framework, "required_files", None)
-        return known(checkpoint, self._facts_of(checkpoint)) if known is not None else ()
+        return self.framework.required_files(checkpoint, self._facts_of(checkpoint))
 
     def _facts_of(self, checkpoint: Checkpoint) -> FrameworkFacts:
         folder = str(PurePosixPath(checkpoint.path).parent)

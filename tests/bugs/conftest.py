@@ -23,8 +23,7 @@ class Shows:
 
     def __call__(self, identity: str, train: Callable[[Job], object], contract: Contract) -> Verdict:
         """Judge the job, compare with what is declared, and return the verdict."""
-        declared = bug(identity)
-        assert contract.name == declared.contract
+        declared = bug(identity, contract.name)
         verdict = self._judge(train, contract)[contract.name]
         if not declared.is_here:
             assert "held" == verdict.status, verdict
@@ -40,7 +39,7 @@ class Shows:
 
     def by_hand(self, identity: str, sentence: str, *, otherwise: str) -> None:
         """Compare what a test saw of a promise that no contract states, with what is declared or else is right."""
-        declared = bug(identity)
+        declared = bug(identity, "ckpt_run")
         assert (declared.sentence if declared.is_here else otherwise) == sentence
 
     def not_with(self, train: Callable[[Job], object], *contracts: Contract) -> None:

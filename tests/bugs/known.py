@@ -23,7 +23,8 @@ class Bug:
     """One bug, as it shows on the releases that have it.
 
     Attributes:
-        id: as in the collection of bugs; one bug that shows differently in two ranges of releases is declared twice.
+        id: as in the collection of bugs; one bug that shows differently in two ranges of releases, or that two contracts
+            find, is declared twice.
         affected: the releases that have it, by distribution; all of them have to match.
         source: where it was published, or where its code lies.
         contract: the contract that finds it; `ckpt_run` for a promise that a test has to spell out itself.
@@ -73,6 +74,27 @@ BUGS: Final[tuple[Bug, ...]] = (
         component="final step",
         checkpoint="checkpoint-6",
         says=("of another run", "checkpoint-12", "deletes by number", "transformers 4.52 or newer"),
+    ),
+    Bug(
+        id="HF-03",
+        affected={"transformers": "<4.52"},
+        source=f"{_PULL}37260",
+        contract="retention",
+        sentence="the newest checkpoint, checkpoint-6 of step 6, was deleted again: none of this run is left",
+        step=6,
+        component="retention",
+        checkpoint="checkpoint-6",
+        says=("of another run", "checkpoint-12", "deletes by number", "transformers 4.52 or newer"),
+    ),
+    Bug(
+        id="HF-03",
+        affected={"transformers": ">=4.52"},
+        source=f"{_PULL}37260",
+        contract="retention",
+        sentence="2 checkpoints were deleted that this run did not write: checkpoint-12, checkpoint-8",
+        component="retention",
+        checkpoint="checkpoint-12",
+        says=("a listing of the directory", "train into an empty directory"),
     ),
     Bug(
         id="HF-04",
@@ -130,6 +152,17 @@ BUGS: Final[tuple[Bug, ...]] = (
         says=("save_total_limit=1 and metric_for_best_model='loss'", "save_total_limit=2"),
     ),
     Bug(
+        id="HF-12",
+        affected={"transformers": ""},
+        source=f"{_ISSUE}35070",
+        contract="retention",
+        sentence="the newest checkpoint, checkpoint-6 of step 6, was deleted again: what is left goes no further than step 2",
+        step=6,
+        component="retention",
+        checkpoint="checkpoint-6",
+        says=("save_total_limit=1 and metric_for_best_model='loss'", "save_total_limit=2"),
+    ),
+    Bug(
         id="HF-14",
         affected={"transformers": ""},
         source=f"{_ISSUE}16620",
@@ -180,6 +213,17 @@ BUGS: Final[tuple[Bug, ...]] = (
         says=("checkpoint-10 has no optimizer.pt",),
     ),
     Bug(
+        id="HF-19",
+        affected={"transformers": ""},
+        source=f"{_ISSUE}35525",
+        contract="complete",
+        sentence="checkpoint-5 is incomplete: 1 file is missing, optimizer.pt",
+        step=5,
+        component="files",
+        checkpoint="checkpoint-5",
+        says=("checkpoint-5 has no optimizer.pt; transformers resumes without it",),
+    ),
+    Bug(
         id="HF-20",
         affected={"transformers": ""},
         source=f"{_PULL}48025",
@@ -222,6 +266,17 @@ BUGS: Final[tuple[Bug, ...]] = (
         says=("save_steps=0.1667 of 15 steps is 2.5 steps", "it saves every 3", "a whole number of steps"),
     ),
     Bug(
+        id="HF-29",
+        affected={"transformers": ">=4.42"},  # older ones do not save the last step, either
+        source=f"{_AXOLOTL}1613",
+        contract="steps",
+        sentence="13 of 15 expected saves were not made (steps 7, 14, 21, 28 and 9 more), and 11 were made unexpectedly "
+        "(steps 8, 16, 24, 32 and 7 more)",
+        step=7,
+        component="steps",
+        says=("save_steps=0.07 of 100 steps is 7.0000000000000009 steps", "it saves every 8"),
+    ),
+    Bug(
         id="HF-30",
         affected={"transformers": "<4.47"},  # seen up to 4.46.3, not in 4.57.6
         source=f"{_ISSUE}22143",
@@ -241,6 +296,17 @@ BUGS: Final[tuple[Bug, ...]] = (
         step=10,
         component="final step",
         says=("save_steps=3 does not divide the 10 steps", "did not save at the end"),
+    ),
+    Bug(
+        id="PT-04",
+        affected={"torch": ""},
+        source="https://pytorch.org/docs/stable/generated/torch.save.html",
+        contract="compact",
+        sentence="step_10.pt has 4.0 MB for 5.3 kB of tensors, more than 1.1 times; most of it is row in step_10.pt",
+        step=10,
+        component="size",
+        checkpoint="step_10.pt",
+        says=("a view of a larger one", "tensor.clone()"),
     ),
     Bug(
         id="PT-07",
@@ -372,7 +438,7 @@ BUGS: Final[tuple[Bug, ...]] = (
 )
 
 
-def bug(identity: str) -> Bug:
-    """Return the bug as it shows on the installed releases; if none of them has it, as it shows elsewhere."""
-    declared = [bug for bug in BUGS if bug.id == identity]
+def bug(identity: str, contract: str) -> Bug:
+    """Return the bug as a contract finds it on the installed releases; if none of them has it, as it shows elsewhere."""
+    declared = [bug for bug in BUGS if (bug.id, bug.contract) == (identity, contract)]
     return next((bug for bug in declared if bug.is_here), declared[0])

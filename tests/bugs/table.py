@@ -89,7 +89,7 @@ def _releases(bug: Bug) -> str:
 def _fixed(bug: Bug) -> str:
     """Return the first releases without the bug, by the upper bounds of all that is declared of it."""
     fixed: list[str] = []
-    for declared in (other for other in BUGS if other.id == bug.id):
+    for declared in (other for other in BUGS if (other.id, other.contract) == (bug.id, bug.contract)):
         bounds = [
             f"{name} {limit.version}"
             for name, releases in declared.affected.items()

@@ -11,6 +11,7 @@ import pytest
 import transformers
 
 from jobs import hf
+from pytest_ckpt.contracts.completeness import Complete
 from pytest_ckpt.contracts.explain_saving import steps_text
 from pytest_ckpt.contracts.resuming import Resumable
 from pytest_ckpt.records.experiment import resume
@@ -178,9 +179,14 @@ def test_hf_19_optimizer_file_is_missing(shows: Shows) -> None:
     shows("HF-19", job(max_steps=12, save_steps=5, callbacks=[LosesOptimizer]), Resumable(steps=[10]))
 
 
+def test_hf_19_checkpoint_without_an_optimizer(shows: Shows) -> None:
+    """The missing file is seen without resuming."""
+    shows("HF-19", job(max_steps=12, save_steps=5, callbacks=[LosesOptimizer]), Complete())
+
+
 def test_hf_19_optimizer_file_is_there(shows: Shows) -> None:
     """With the file the same job goes on as if it had never stopped."""
-    shows.not_with(job(max_steps=12, save_steps=5), Resumable(steps=[10]))
+    shows.not_with(job(max_steps=12, save_steps=5), Resumable(steps=[10]), Complete())
 
 
 GROUPED: Final[Mapping[str, Any]] = {**TWELVE, "train_sampling_strategy": "group_by_length"}

@@ -9,7 +9,9 @@ import pytest
 import transformers
 
 from jobs import hf
+from pytest_ckpt.contracts.retention import Retention
 from pytest_ckpt.contracts.saving import Count, FinalStep
+from pytest_ckpt.contracts.scheduling import Steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -55,9 +57,15 @@ def test_hf_03_older_checkpoints_outnumber_the_new_ones(judge: Judge, shows: Sho
     shows("HF-03", job(max_steps=6, save_steps=2, save_total_limit=2), FinalStep())
 
 
+def test_hf_03_what_a_limit_deletes(judge: Judge, shows: Shows) -> None:
+    """A limit counts what it finds in the directory: the new checkpoints go, or since 4.52 those of the older run."""
+    lay_older_checkpoints(judge.next_directory, 8, 12)
+    shows("HF-03", job(max_steps=6, save_steps=2, save_total_limit=2), Retention())
+
+
 def test_hf_03_empty_directory(shows: Shows) -> None:
     """In a directory of its own the run keeps its newest checkpoints."""
-    shows.not_with(job(max_steps=6, save_steps=2, save_total_limit=2), FinalStep(), Count(2))
+    shows.not_with(job(max_steps=6, save_steps=2, save_total_limit=2), FinalStep(), Count(2), Retention())
 
 
 WORSE: Final = {2: 0.1, 4: 0.5, 6: 0.9}
@@ -67,6 +75,12 @@ def test_hf_12_only_the_best_is_kept(shows: Shows) -> None:
     """A limit of one and a metric delete the final checkpoint when training ends, though no best model is asked for."""
     given = {"script": WORSE, "max_steps": 6, "save_total_limit": 1, **EVERY_TWO}
     shows("HF-12", job(metric_for_best_model="loss", **given), FinalStep())
+
+
+def test_hf_12_a_limit_of_one_deletes_the_newest(shows: Shows) -> None:
+    """The newest checkpoint does not survive the limit."""
+    given = {"script": WORSE, "max_steps": 6, "save_total_limit": 1, **EVERY_TWO}
+    shows("HF-12", job(metric_for_best_model="loss", **given), Retention())
 
 
 def test_hf_12_a_plateau_schedule_sets_the_metric(shows: Shows) -> None:
@@ -79,7 +93,7 @@ def test_hf_12_a_plateau_schedule_sets_the_metric(shows: Shows) -> None:
 def test_hf_12_room_for_two(shows: Shows) -> None:
     """A limit of two keeps the best and the last, as the finding advises."""
     given = {"script": WORSE, "max_steps": 6, "save_total_limit": 2, **EVERY_TWO}
-    shows.not_with(job(metric_for_best_model="loss", **given), FinalStep(), Count(2))
+    shows.not_with(job(metric_for_best_model="loss", **given), FinalStep(), Count(2), Retention())
 
 
 STOPS: Final[Mapping[str, Any]] = {
@@ -129,6 +143,12 @@ def test_hf_29_float_error_is_rounded_up(judge: Judge) -> None:
     verdict = judge(job(max_steps=100, save_steps=0.07), Count(14))["count"]
     assert "violated" == verdict.status
     assert "save_steps=0.07 of 100 steps is 7.0000000000000009 steps" in verdict.findings[0].cause
+
+
+@pytest.mark.skipif(hf.VERSION < (4, 42), reason="this transformers does not save the last step, either (bug HF-01)")
+def test_hf_29_other_steps_are_saved(shows: Shows) -> None:
+    """Every 7th step is meant, and every 8th is saved."""
+    shows("HF-29", job(max_steps=100, save_steps=0.07), Steps(every=7))
 
 
 def test_hf_29_fraction_of_whole_steps(shows: Shows) -> None:

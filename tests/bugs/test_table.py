@@ -12,7 +12,7 @@ def test_every_declared_bug_is_shown_and_every_shown_one_declared() -> None:
     assert {bug.id for bug in known.BUGS} == {test.bug for test in table.shown()}
 
 
-@pytest.mark.parametrize("bug", known.BUGS, ids=lambda bug: f"{bug.id}-{bug.component}")
+@pytest.mark.parametrize("bug", known.BUGS, ids=lambda bug: "-".join([bug.id, bug.contract, *bug.affected.values()]))
 def test_a_declaration_says_what_is_found(bug: known.Bug) -> None:
     """Each declaration has a source and a sentence, and a contract's finding names a component."""
     assert bug.source.startswith("https://")
