@@ -127,6 +127,8 @@ def _is_other(
     now = {entry.path: entry.content for entry in entries}
     if all(now.get(path) == content for path, content in current.contents.items()):
         return False
+    if current.foreign:
+        return True  # nobody was writing it when the run began
     since = looks[current.settled :]
     unit = current.unit
     if any(save.in_main_thread and save.step > since[0].step and _is_part(unit, save.path) for save in saves):

@@ -12,10 +12,12 @@ def builtin() -> tuple[type[Contract], ...]:
     """Return the kinds of contracts that this package has, in the order in which reports show them."""
     from pytest_ckpt.contracts.completeness import Complete  # contracts build on each other's modules
     from pytest_ckpt.contracts.contents import Faithful
+    from pytest_ckpt.contracts.purity import Pure
     from pytest_ckpt.contracts.resuming import Resumable
     from pytest_ckpt.contracts.retention import Retention
     from pytest_ckpt.contracts.saving import Count, FinalStep
     from pytest_ckpt.contracts.scheduling import Steps
     from pytest_ckpt.contracts.size import Compact
+    from pytest_ckpt.contracts.stability import StableSchedule
 
-    return (FinalStep, Steps, Count, Retention, Complete, Faithful, Compact, Resumable)
+    return (FinalStep, Steps, Count, Retention, Complete, Faithful, Compact, Resumable, StableSchedule, Pure)

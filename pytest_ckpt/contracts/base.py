@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol, runtime_checkable
 
 from pytest_ckpt.records.experiment import BASELINE
 from pytest_ckpt.records.verdict import Advice
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pytest_ckpt.records.checkpoint import Checkpoint
     from pytest_ckpt.records.experiment import Experiment
     from pytest_ckpt.records.run import RunRecord
     from pytest_ckpt.records.verdict import Verdict
+
+
+#: How many checkpoints are resumed from where none are named; more say nothing new and take their time.
+_AT_MOST: Final = 5
 
 
 class Advisor(Protocol):
@@ -130,3 +134,11 @@ def successive(run: RunRecord) -> tuple[Checkpoint, ...]:
     ours = promised(run)
     plain = tuple(checkpoint for checkpoint in ours if "best" not in checkpoint.path.lower()) or ours
     return tuple(checkpoint for checkpoint in plain if checkpoint.claimed is not None) or plain
+
+
+def spread(checkpoints: Sequence[Checkpoint]) -> tuple[Checkpoint, ...]:
+    """Return the checkpoints to resume from where none are named: all, or a few of many from the first to the last."""
+    if len(checkpoints) <= _AT_MOST:
+        return tuple(checkpoints)
+    places = {round(number * (len(checkpoints) - 1) / (_AT_MOST - 1)) for number in range(_AT_MOST)}
+    return tuple(checkpoints[place] for place in sorted(places))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar
 
 from pytest_ckpt.contracts import explain_resuming, undecidable
-from pytest_ckpt.contracts.base import Contract, Evidence, promised
+from pytest_ckpt.contracts.base import Contract, Evidence, promised, spread
 from pytest_ckpt.contracts.contents import nothing_saved
 from pytest_ckpt.contracts.explain_saving import no_steps, steps_text
 from pytest_ckpt.contracts.trajectory import LEVELS, Level, StepDifference, Trajectory
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from pytest_ckpt.records.checkpoint import Checkpoint
     from pytest_ckpt.records.experiment import Seeds
     from pytest_ckpt.records.run import RunRecord
-
-#: How many checkpoints are resumed from where none are named; more say nothing new and take their time.
-_AT_MOST: Final = 5
 
 
 @dataclass(frozen=True)
@@ -106,10 +103,7 @@ class Resumable:
         written = [checkpoint for checkpoint in promised(run) if not checkpoint.foreign]
         if self.steps is not None:
             return tuple(checkpoint for checkpoint in written if run.step_of(checkpoint) in self.steps)
-        if len(written) <= _AT_MOST:
-            return tuple(written)
-        places = {round(number * (len(written) - 1) / (_AT_MOST - 1)) for number in range(_AT_MOST)}
-        return tuple(written[place] for place in sorted(places))
+        return spread(written)
 
     # -- the verdict -------------------------------------------------------------------------------------------------
 

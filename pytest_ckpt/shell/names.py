@@ -11,7 +11,10 @@ PREFIX: Final = "ckpt_"
 #: The marker of the default set.
 DEFAULT_SET: Final = "contract"
 #: The contracts of this package, as `pytest_ckpt.contracts.builtin` has them.
-BUILTIN: Final = ("final_step", "steps", "count", "retention", "complete", "faithful", "compact", "resumable")
+BUILTIN: Final = (
+    *("final_step", "steps", "count", "retention", "complete", "faithful", "compact"),
+    *("resumable", "stable_schedule", "pure"),
+)
 
 
 def contract_marks(item: pytest.Item) -> list[pytest.Mark]:
