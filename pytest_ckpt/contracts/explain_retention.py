@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_ckpt.contracts.explain_saving import checkpoints_text, some_of, steps_text
+from pytest_ckpt.contracts.shelf import unseen
 from pytest_ckpt.records.verdict import Advice, Finding
 
 if TYPE_CHECKING:
@@ -125,7 +126,8 @@ def not_ours(files: Sequence[str], run: RunRecord) -> Finding:
 
 def _rows(run: RunRecord) -> tuple[tuple[str, ...], ...]:
     kept = [checkpoint for checkpoint in run.kept if not checkpoint.foreign]
-    rows = [("saved at", steps_text(run.saved_steps)), ("left", _names(kept) or "none")]
+    saved = {run.step_of(checkpoint) for checkpoint in (*run.written, *unseen(run, run.written))}
+    rows = [("saved at", steps_text(sorted(saved))), ("left", _names(kept) or "none")]
     foreign = [checkpoint.path for checkpoint in run.kept if checkpoint.foreign]
     return (*rows, ("not of this run", ", ".join(foreign))) if foreign else tuple(rows)
 
