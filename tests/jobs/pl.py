@@ -125,6 +125,28 @@ def two_optimizers(package: str) -> Any:
     return Pair()
 
 
+def by_closure(package: str) -> Any:
+    """Return a module whose optimizer calls the training step itself, several times a step."""
+    lightning = importlib.import_module(package)
+
+    class Searched(lightning.LightningModule):  # type: ignore[name-defined,misc]
+        """A linear classifier under LBFGS."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = torch.nn.Linear(4, 2)
+
+        def training_step(self, batch: Any, _: int) -> torch.Tensor:
+            """Return the loss."""
+            return cross_entropy(self.net(batch[0]), batch[1])
+
+        def configure_optimizers(self) -> Any:
+            """Return LBFGS."""
+            return torch.optim.LBFGS(self.parameters(), lr=0.1, max_iter=3)
+
+    return Searched()
+
+
 def random_states(package: str) -> Any:
     """Return a callback that saves and restores the states of the random generators."""
     lightning = importlib.import_module(package)

@@ -11,10 +11,11 @@ import torch
 pytest.importorskip("lightning.pytorch")
 from jobs import pl
 from pytest_ckpt.contracts import builtin
-from pytest_ckpt.contracts.saving import Count
+from pytest_ckpt.contracts.saving import Count, FinalStep
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from conftest import Judge
     from pytest_ckpt import Contract, Job
@@ -186,3 +187,40 @@ def test_buffers_are_seen_in_a_closure(judge: Judge) -> None:
     ] == judge.baseline.frameworks[0].name
     assert any(key.endswith("running_mean") for key in judge.baseline.steps[1].state["buffers"])
     assert torch.is_grad_enabled()
+
+
+def test_older_files_of_the_same_name(judge: Judge) -> None:
+    """Beside a checkpoint of another run Lightning numbers a version; the older file is nobody's."""
+    package = PACKAGES[0]
+    older = judge.next_directory / "checkpoints" / "epoch=0-step=5.ckpt"
+    older.parent.mkdir()
+    torch.save({"state_dict": {}}, older)
+    assert_all_hold(judge, lambda job: pl.fit(package, job, pl.checkpoint(package, **EPOCHS)))
+    assert "checkpoints/epoch=0-step=5-v1.ckpt" in {checkpoint.path for checkpoint in judge.baseline.written}
+
+
+def test_the_newest_of_each_name(judge: Judge) -> None:
+    """Without a counter of versions one file is written over and over."""
+    package = PACKAGES[0]
+
+    def train(job: Job) -> None:
+        pl.fit(package, job, pl.checkpoint(package, filename="newest", enable_version_counter=False))
+
+    assert_all_hold(judge, train)
+
+
+def test_an_optimizer_with_a_closure(judge: Judge) -> None:
+    """LBFGS calls the training step several times in each of its own."""
+    package = PACKAGES[0]
+    train = lambda job: pl.fit(package, job, pl.checkpoint(package, **EPOCHS), module=pl.by_closure(package))  # noqa: E731
+    assert_all_hold(judge, train)
+    assert 15 == judge.baseline.last_step
+
+
+def test_a_checkpoint_elsewhere_is_noticed(judge: Judge, tmp_path: Path) -> None:
+    """A `dirpath` of its own leads outside of the job's directory; the message names where."""
+    package = PACKAGES[0]
+    train = lambda job: pl.fit(package, job, pl.checkpoint(package, **EPOCHS, dirpath=tmp_path / "elsewhere"))  # noqa: E731
+    verdict = judge(train, FinalStep())["final_step"]
+    assert ("violated", "training ended at step 15 and no checkpoint was saved") == (verdict.status, verdict.sentence)
+    assert f"the job saved outside ckpt_job.dir: {tmp_path}/elsewhere/epoch=0-step=5.ckpt" in verdict.findings[0].cause
