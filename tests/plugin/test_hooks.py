@@ -181,11 +181,13 @@ LOOP: Final = """
 
 
 def test_a_framework_in_a_conftest(sessions: Sessions) -> None:
-    """Its trainers are driven by the job, and it knows how many checkpoints there should be."""
+    """Its trainers are driven by the job, and it knows which checkpoints there should be."""
     sessions.pytester.makeconftest(FRAMEWORK)
     sessions.pytester.makepyfile(my_loop="")
     sessions.write(LOOP.replace("**SETTINGS", ""))
-    sessions().assert_outcomes(passed=4)
+    outcomes = sessions.outcomes()
+    assert {"passed", "skipped"} == set(outcomes.values())
+    assert {"passed"} == {outcomes[f"test_job[{name}]"] for name in ("final_step", "steps", "count", "resumable")}
 
 
 def test_a_framework_gives_advice(sessions: Sessions) -> None:
@@ -194,7 +196,7 @@ def test_a_framework_gives_advice(sessions: Sessions) -> None:
     sessions.pytester.makepyfile(my_loop="")
     sessions.write(LOOP.replace("**SETTINGS", 'every=3, save_last=False, forget=["optimizer"]'))
     result = sessions()
-    result.assert_outcomes(failed=3, passed=1)
+    assert 4 == result.parseoutcomes()["failed"]
     result.stdout.fnmatch_lines(["  fix: call my_loop.save() once more."])
     result.stdout.fnmatch_lines(["  my_loop does not save the optimizer."])
 
