@@ -135,7 +135,8 @@ class Shelf:
             return
         newest = max(written, key=lambda c: (self.run.step_of(c), c.look))
         step = self.run.step_of(newest)
-        elsewhere = [c for c in promised(self.run) if c.kept and not c.foreign and self.run.step_of(c) >= step]
+        others = [c for c in self.run.kept if not c.foreign and (c.kind == "full" or c in self.ours)]
+        elsewhere = [c for c in others if self.run.step_of(c) >= step]
         if not newest.kept and not elsewhere:
             yield explain.newest_deleted(newest, self.run, evidence.advisor)
 

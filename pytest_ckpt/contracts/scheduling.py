@@ -101,7 +101,8 @@ class Steps:
         """Return the missing and the unexpected steps; a copy beside the others fills a gap, and is not unexpected."""
         counted = set(self._counted(run))
         found = [checkpoint for checkpoint in run.checkpoints if checkpoint.identity in counted]
-        saved = {run.step_of(checkpoint) for checkpoint in (*found, *unseen(run, found))}
+        copies = [checkpoint for checkpoint in run.written if checkpoint.kind == "full"]
+        saved = {run.step_of(checkpoint) for checkpoint in (*found, *copies, *unseen(run, found))}
         named = {run.step_of(checkpoint) for checkpoint in successive(run) if checkpoint.identity in counted}
         if self.steps is None:
             named.discard(0)  # a save before the first step is a multiple of any interval
