@@ -31,7 +31,7 @@ def promised_steps(facts: FrameworkFacts, run: RunRecord) -> frozenset[int] | No
     if strategy == "no":
         return frozenset()
     interval = _interval(strategy, facts, run)
-    if interval is None or not _counts_once(run):
+    if not interval or not _counts_once(run):
         return None
     numbers = {step.claimed or step.index: step.index for step in run.steps}
     steps = {index for number, index in numbers.items() if number % interval == 0}
