@@ -10,7 +10,8 @@ if TYPE_CHECKING:
 
 def builtin() -> tuple[type[Contract], ...]:
     """Return the kinds of contracts that this package has, in the order in which reports show them."""
-    from pytest_ckpt.contracts.completeness import Complete  # contracts build on each other's modules
+    from pytest_ckpt.contracts.best_model import Best  # contracts build on each other's modules
+    from pytest_ckpt.contracts.completeness import Complete
     from pytest_ckpt.contracts.contents import Faithful
     from pytest_ckpt.contracts.purity import Pure
     from pytest_ckpt.contracts.resuming import Resumable
@@ -20,4 +21,4 @@ def builtin() -> tuple[type[Contract], ...]:
     from pytest_ckpt.contracts.size import Compact
     from pytest_ckpt.contracts.stability import StableSchedule
 
-    return (FinalStep, Steps, Count, Retention, Complete, Faithful, Compact, Resumable, StableSchedule, Pure)
+    return (FinalStep, Steps, Count, Retention, Best, Complete, Faithful, Compact, Resumable, StableSchedule, Pure)

@@ -6,13 +6,15 @@ import itertools
 import math
 import re
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pytest_ckpt.frameworks.hf_advice import is_set, version_of
+from pytest_ckpt.records.run import BestModel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pytest_ckpt.frameworks.protocol import Observer
     from pytest_ckpt.records.checkpoint import Checkpoint
     from pytest_ckpt.records.run import FrameworkFacts, RunRecord
 
@@ -106,3 +108,21 @@ def _training_state(names: set[str], facts: FrameworkFacts) -> Iterator[str]:
     yield "rng_state*.pth"
     if is_set(facts.settings, "scaler"):
         yield "scaler.pt"
+
+
+# -- the best ----------------------------------------------------------------------------------------------------------
+
+
+def best(args: Any, state: Any, observer: Observer) -> BestModel | None:
+    """Return the evaluations so far, and which checkpoint counts as the best of them."""
+    if not args.metric_for_best_model:
+        return None
+    name = "eval_" + args.metric_for_best_model.removeprefix("eval_")
+    path = state.best_model_checkpoint
+    return BestModel(
+        metric=name,
+        mode="max" if args.greater_is_better else "min",
+        scores={int(entry["step"]): float(entry[name]) for entry in state.log_history if name in entry},
+        path=None if path is None else observer.relative(path),
+        loads=bool(args.load_best_model_at_end),
+    )

@@ -179,7 +179,8 @@ def _callback_type(module: ModuleType, observer: Observer) -> Any:
             observer.look("save")
 
         def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            del args, state, control
+            del control
+            observer.framework(_facts(self._trainer, args, state, observer))
             observer.look("train_end")
 
     return Teller
@@ -207,6 +208,7 @@ def _facts(trainer: Any, args: Any, state: Any, observer: Observer) -> Framework
         save_dir=observer.relative(args.output_dir),
         keep=limit if limit and limit > 0 else None,
         keeps_best=bool(best),
+        best=hf_saving.best(args, state, observer),
     )
 
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pytest_ckpt.frameworks import lightning_advice, lightning_saving
 from pytest_ckpt.frameworks.protocol import Found
-from pytest_ckpt.records.run import FrameworkFacts
+from pytest_ckpt.records.run import BestModel, FrameworkFacts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from types import ModuleType
 
     from pytest_ckpt.frameworks.protocol import Observer
@@ -89,7 +89,7 @@ class LightningTrainer:
 
         module.Trainer.fit, module.Trainer.save_checkpoint = told_fit, told_save
 
-    def _facts(self, trainer: Any, observer: Observer) -> FrameworkFacts:
+    def _facts(self, trainer: Any, observer: Observer, scores: Mapping[int, float]) -> FrameworkFacts:
         package = sys.modules[self._package.partition(".")[0]]
         planned = trainer.estimated_stepping_batches
         return FrameworkFacts(
@@ -98,6 +98,7 @@ class LightningTrainer:
             planned_steps=int(planned) if 0 < planned < math.inf else None,
             settings=dict(_settings(trainer)),
             save_dir=observer.relative(_save_dir(trainer)),
+            best=_best(trainer, observer, scores),
         )
 
     def warm_up(self, module: ModuleType) -> None:
@@ -156,19 +157,27 @@ def _callback_type(callbacks: ModuleType, facts_of: Any, observer: Observer) -> 
 
         def __init__(self) -> None:
             self._told = 0
+            self._scores: dict[int, float] = {}
 
         def on_train_start(self, trainer: Any, pl_module: Any) -> None:
             del pl_module
             self._told = trainer.global_step
-            observer.framework(facts_of(trainer, observer))
+            observer.framework(facts_of(trainer, observer, self._scores))
 
         def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
             if trainer.global_step != self._told:  # not within an accumulation
                 self._told = trainer.global_step
                 observer.end_step(claimed=self._told)
 
+        def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+            del pl_module
+            monitor = _monitor(trainer)
+            if monitor is not None and not trainer.sanity_checking and monitor in trainer.callback_metrics:
+                self._scores[trainer.global_step] = float(trainer.callback_metrics[monitor])
+
         def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-            del trainer, pl_module
+            del pl_module
+            observer.framework(facts_of(trainer, observer, self._scores))
             observer.look("train_end")
 
     return Teller
@@ -192,3 +201,17 @@ def _save_dir(trainer: Any) -> str:
     """Return the directory below which all callbacks save."""
     folders = [os.path.abspath(callback.dirpath) for callback in trainer.checkpoint_callbacks if callback.dirpath]  # noqa: PTH100 - links stay
     return os.path.commonpath(folders) if folders else str(trainer.default_root_dir)
+
+
+def _monitor(trainer: Any) -> str | None:
+    """Return the metric of the first callback that has one."""
+    return next((callback.monitor for callback in trainer.checkpoint_callbacks if callback.monitor), None)
+
+
+def _best(trainer: Any, observer: Observer, scores: Mapping[int, float]) -> BestModel | None:
+    """Return the evaluations so far, and which checkpoint counts as the best of them."""
+    callback = next((callback for callback in trainer.checkpoint_callbacks if callback.monitor), None)
+    if callback is None:
+        return None
+    path = observer.relative(callback.best_model_path) if callback.best_model_path else None
+    return BestModel(metric=callback.monitor, mode=callback.mode, scores=dict(scores), path=path)

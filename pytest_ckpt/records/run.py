@@ -81,6 +81,25 @@ class SaveEvent(Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BestModel(Record):
+    """What a framework told of the checkpoint that it takes for the best.
+
+    Attributes:
+        metric: by which it is chosen, as the framework logs it.
+        mode: whether a low or a high value is good.
+        scores: its value at each evaluation, by the framework's own number of the step.
+        path: the checkpoint, relative to the job's directory where it lies below it; None if none is recorded.
+        loads: whether the framework was to load it when training ends.
+    """
+
+    metric: str
+    mode: Literal["min", "max"]
+    scores: Mapping[int, float] = field(default_factory=dict)
+    path: str | None = None
+    loads: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FrameworkFacts(Record):
     """What a framework told about itself and about the run it was configured for.
 
@@ -92,6 +111,7 @@ class FrameworkFacts(Record):
         save_dir: where it saves, relative to the job's directory, or absolute when it lies elsewhere.
         keep: how many checkpoints it keeps there, the best one included; None if all, or if that is not known.
         keeps_best: whether the best checkpoint is kept beside, or instead of, newer ones.
+        best: what is known of the best checkpoint; None where none is chosen.
     """
 
     name: str
@@ -101,6 +121,7 @@ class FrameworkFacts(Record):
     save_dir: str | None = None
     keep: int | None = None
     keeps_best: bool = False
+    best: BestModel | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -163,6 +163,17 @@ BUGS: Final[tuple[Bug, ...]] = (
         says=("save_total_limit=1 and metric_for_best_model='loss'", "save_total_limit=2"),
     ),
     Bug(
+        id="HF-13",
+        affected={"transformers": ">=4.50"},
+        source=f"{_ISSUE}39476",
+        contract="best",
+        sentence="checkpoint-4 is recorded as the best with eval_loss 0.5, and step 8 was saved with eval_loss 0.2",
+        step=8,
+        component="best",
+        checkpoint="checkpoint-4",
+        says=("only renewed by an evaluation that beats all before it", "save_steps equal to eval_steps"),
+    ),
+    Bug(
         id="HF-14",
         affected={"transformers": ""},
         source=f"{_ISSUE}16620",

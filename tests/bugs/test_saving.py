@@ -9,6 +9,7 @@ import pytest
 import transformers
 
 from jobs import hf
+from pytest_ckpt.contracts.best_model import Best
 from pytest_ckpt.contracts.retention import Retention
 from pytest_ckpt.contracts.saving import Count, FinalStep
 from pytest_ckpt.contracts.scheduling import Steps
@@ -112,6 +113,21 @@ def stopping(*more: type[transformers.TrainerCallback], **given: Any) -> Callabl
     """Return a job that stops early, at an evaluation."""
     callbacks = [transformers.EarlyStoppingCallback(PATIENCE), *more]
     return lambda job: hf.run(job, callbacks=callbacks, **{**STOPS, **given})
+
+
+SCORES: Final = {2: 0.9, 4: 0.5, 6: 0.1, 8: 0.2}
+
+
+def test_hf_13_best_evaluation_between_two_saves(shows: Shows) -> None:
+    """The record of the best stays with an old checkpoint when the best evaluation was at a step that is not saved."""
+    shows(
+        "HF-13", job(script=SCORES, max_steps=8, **{**EVERY_TWO, "save_steps": 4}, load_best_model_at_end=True), Best()
+    )
+
+
+def test_hf_13_every_evaluation_is_saved(shows: Shows) -> None:
+    """With a save at every evaluation the best is recorded and loaded."""
+    shows.not_with(job(script=SCORES, max_steps=8, **EVERY_TWO, load_best_model_at_end=True), Best())
 
 
 def test_hf_14_stopped_between_two_saves(shows: Shows) -> None:
