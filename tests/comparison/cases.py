@@ -8,8 +8,9 @@ import inspect
 import re
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
+from bugs import table
 from bugs.known import BUGS
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
     from bugs.known import Bug
     from pytest_ckpt import Job
-
-_MODULES: Final = ("bugs.test_saving", "bugs.test_resuming", "bugs.test_plain_torch", "bugs.test_lightning")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,10 +44,18 @@ class _Recorder:
     def __init__(self, directory: Path) -> None:
         self.next_directory = directory
         self.train: Callable[[Job], object] | None = None
+        self.contract = ""
 
     def __call__(self, *arguments: Any) -> Any:
         self.train = next((argument for argument in arguments if callable(argument)), None)
+        self.contract = getattr(arguments[-1], "name", "")
         raise _NotedError
+
+    def not_with(self, *_: object) -> None:
+        """Leave out what shows the absence of a bug."""
+        raise _NotedError
+
+    by_hand = not_with
 
     def setenv(self, *_: object) -> None:
         """Leave the environment alone."""
@@ -69,30 +76,26 @@ def cases(scratch: Path) -> Iterator[Case]:
     tests = dict(_tests())
     for identity in dict.fromkeys(bug.id for bug in BUGS if bug.is_here and bug.id in tests):
         declared = next(bug for bug in BUGS if bug.id == identity and bug.is_here)
-        test = next((one for one in tests[identity] if _contract(one) == declared.contract), tests[identity][0])
+        noted = {test: _recorded(test, _made(scratch / test.__name__)) for test in tests[identity]}
+        test = next((one for one in noted if noted[one].contract == declared.contract), tests[identity][0])
         fact = (inspect.getdoc(test) or "").splitlines()[0]
-        by_hand = declared.contract == "ckpt_run"
-        train = None if by_hand else _recorded(test, scratch).train
+        train = None if declared.contract == "ckpt_run" else noted[test].train
         yield Case(bug=declared, fact=fact, train=train, prepare=partial(_recorded, test))
 
 
 def _tests() -> Iterator[tuple[str, list[Any]]]:
     found: dict[str, list[Any]] = {}
-    for name in _MODULES:
-        for test, function in vars(importlib.import_module(name)).items():
+    for name in dict.fromkeys(test.file.stem for test in table.shown()):
+        for test, function in vars(importlib.import_module(f"bugs.{name}")).items():
             match = re.match(r"test_([a-z]+)_(\d+)_", test)
             if match and "shows" in inspect.signature(function).parameters:
                 found.setdefault(f"{match[1].upper()}-{match[2]}", []).append(function)
     yield from found.items()
 
 
-def _contract(test: Any) -> str:
-    """Return the name of the contract that a test asks for first, from its source."""
-    match = re.search(
-        r"shows\(\s*\"[^\"]+\",.*?(\b[A-Z][a-z]\w+)\([^)]*\)\s*\)\s*$", inspect.getsource(test), flags=re.DOTALL
-    )
-    kind = match[1] if match else ""
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", kind).lower()
+def _made(directory: Path) -> Path:
+    directory.mkdir()
+    return directory
 
 
 def _recorded(test: Any, directory: Path) -> _Recorder:

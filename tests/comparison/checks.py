@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from unittest import mock
 
@@ -14,6 +13,7 @@ from pytest_ckpt.runs.job import Job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from comparison.cases import Case
 
@@ -109,9 +109,6 @@ def _captured(case: Case, directory: Path, module: Any, name: str) -> dict[str, 
     return dict(called.call_args.kwargs)
 
 
-# -- transformers ----------------------------------------------------------------------------------------------------
-
-
 def _resume_hf(case: Case, directory: Path) -> None:
     given = _captured(case, directory, hf, "run")
 
@@ -146,13 +143,10 @@ def _hf_save(setup: Any, _: Path) -> None:
 def _hf_load(setup: Any, _: Path) -> None:
     """Load as the Trainer does."""
     trainer = setup.trainer
-    checkpoint = str(Path(trainer.args.output_dir, f"checkpoint-{STEPS // 2}"))
+    checkpoint = f"{trainer.args.output_dir}/checkpoint-{STEPS // 2}"
     trainer._load_from_checkpoint(checkpoint)  # noqa: SLF001 - as above
     trainer._load_optimizer_and_scheduler(checkpoint)  # noqa: SLF001
     trainer._load_rng_state(checkpoint)  # noqa: SLF001
-
-
-# -- Lightning and plain loops ---------------------------------------------------------------------------------------
 
 
 def _resume_lightning(case: Case, directory: Path) -> None:
