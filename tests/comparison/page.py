@@ -7,15 +7,20 @@ from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Final
 
-from pytest_ckpt.report.escaping import plain
+from pytest_ckpt.report.escaping import block, plain
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from comparison.cases import Case
 
 PAGE: Final = Path(__file__).resolve().parents[2] / "docs" / "comparison.md"
-_LONGEST: Final = 700
+#: How the table calls the checks.
+_SHORT: Final[Mapping[str, str]] = {
+    "assert_checkpoint_loads": "loads",
+    "assert_checkpoint_roundtrip": "roundtrip",
+    "assert_resume_equivalent": "resume",
+}
 _ABOUT: Final = """\
 # Beside pytest-torch
 
@@ -24,10 +29,10 @@ agrees with the original, that gradients flow, that metrics and speed hold. pyte
 where training is saved. There pytest-torch has three checks, and this page says what they find of the
 [known bugs](bugs.md) of this repository, each on the job that shows it:
 
-* `assert_checkpoint_loads` reads a checkpoint into the model and reports names and shapes that do not fit. It is given
+* *loads*: `assert_checkpoint_loads` reads a checkpoint into the model and reports names and shapes that do not fit. It is given
   the newest checkpoint that the job leaves.
-* `assert_checkpoint_roundtrip` saves and loads the weights by itself, in memory, and compares the outputs.
-* `assert_resume_equivalent` trains in the process of the test, saves, loads into new objects and trains on. It takes a
+* *roundtrip*: `assert_checkpoint_roundtrip` saves and loads the weights by itself, in memory, and compares the outputs.
+* *resume*: `assert_resume_equivalent` trains in the process of the test, saves, loads into new objects and trains on. It takes a
   training step, a list of batches, and the functions that save and load. A plain loop has these. The trainers of
   transformers and Lightning do not take part with their own loops; it is given what they save and load by, private
   methods among it, with steps written for the test. That is more than most tests would do.
@@ -42,6 +47,10 @@ asked for, and check nothing that it saves.
 
 | bug | what goes wrong | pytest-torch {theirs} | pytest-ckpt |
 |---|---|---|---|
+"""
+_SAID: Final = """
+## What pytest-torch says
+
 """
 
 
@@ -78,25 +87,21 @@ def page(compared: Sequence[tuple[Case, Outcome]], *, theirs: str, releases: str
         f"{len(compared) - by_hand}; the others are found by comparing two runs by hand, with `ckpt_run`."
     )
     about = _ABOUT.format(summary=fill(summary, 120), theirs=theirs)
-    return about + "".join(_row(case, outcome) for case, outcome in compared)
+    said = [
+        f"{case.bug.id}:\n\n{block(outcome.message.splitlines())}\n" for case, outcome in compared if outcome.failed
+    ]
+    return about + "".join(_row(case, outcome) for case, outcome in compared) + _SAID + "\n".join(said)
 
 
 def _row(case: Case, outcome: Outcome) -> str:
     ours = f"`{case.bug.contract}`: {plain(case.bug.sentence)}"
-    return f"| [{case.bug.id}]({case.bug.source}) | {plain(case.fact)} | {_theirs(outcome)} | {ours} |\n"
+    return f"| [{case.bug.id}]({case.bug.source}) | {case.fact} | {_theirs(outcome)} | {ours} |\n"
 
 
 def _theirs(outcome: Outcome) -> str:
     if outcome.failed:
-        return f"**found** by `{outcome.failed}`: {plain(_short(outcome.message))}"
-    names = ", ".join(f"`{name}`" for name in outcome.passed)
+        return f"**found**: {_SHORT.get(outcome.failed, outcome.failed)}"
+    names = ", ".join(_SHORT.get(name, name) for name in outcome.passed)
     passed = f"not found: {names} {'passes' if len(outcome.passed) == 1 else 'pass'}" if names else ""
     refused = f"can't be applied: {plain(outcome.refused)}" if outcome.refused else ""
     return "; ".join(filter(None, (passed, refused))) or "no check looks at this"
-
-
-def _short(message: str) -> str:
-    """Return the headline and the causes; further numbers of tensors stand deeper."""
-    lines = [line for line in message.splitlines() if not line.startswith(("    ", "Hint", "  final weights"))]
-    text = "; ".join(line.strip() for line in lines).replace(":; ", ": ")
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
