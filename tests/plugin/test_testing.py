@@ -173,7 +173,7 @@ class GoodFramework:
         self, trainer: object, resume_from: str | None, max_steps: int | None, *args: object, **kwargs: object
     ) -> object:
         """Train nothing."""
-        del trainer, resume_from, max_steps
+        del trainer, resume_from, max_steps, args, kwargs
         return None
 
     def find(self, tree: object, save_dir: str) -> tuple[Found, ...]:
