@@ -144,6 +144,7 @@ class Lab:
             resume_from=start.resume_from,
             is_baseline=experiment.kind in {"baseline", "repeat"},
             stop_after=experiment.stop_after,
+            fails=experiment.kind == "error",
             frameworks=self.frameworks,
             skips=self.skips,
         )

@@ -13,6 +13,7 @@ def builtin() -> tuple[type[Contract], ...]:
     from pytest_ckpt.contracts.best_model import Best  # contracts build on each other's modules
     from pytest_ckpt.contracts.completeness import Complete
     from pytest_ckpt.contracts.contents import Faithful
+    from pytest_ckpt.contracts.failing import OnError
     from pytest_ckpt.contracts.purity import Pure
     from pytest_ckpt.contracts.resuming import Resumable
     from pytest_ckpt.contracts.retention import Retention
@@ -21,4 +22,17 @@ def builtin() -> tuple[type[Contract], ...]:
     from pytest_ckpt.contracts.size import Compact
     from pytest_ckpt.contracts.stability import StableSchedule
 
-    return (FinalStep, Steps, Count, Retention, Best, Complete, Faithful, Compact, Resumable, StableSchedule, Pure)
+    return (
+        FinalStep,
+        Steps,
+        Count,
+        Retention,
+        Best,
+        Complete,
+        Faithful,
+        Compact,
+        Resumable,
+        StableSchedule,
+        Pure,
+        OnError,
+    )

@@ -42,7 +42,7 @@ class FinalStep:
         run = evidence.baseline
         if run.last_step == 0:
             return inconclusive(self.name, no_steps())
-        holding = [checkpoint for checkpoint in run.kept if self._holds_last(checkpoint, run)]
+        holding = holding_last(run, weights_only=self.weights_only)
         if holding:
             return held(self.name, f"step {run.last_step}, the last one, is on disk in {holding[-1].path}")
         unclear = [c for c in run.kept if not c.foreign and self._may_hold_last(c, run)]
@@ -52,16 +52,22 @@ class FinalStep:
             return inconclusive(self.name, nothing_recognised(run))
         return violated(self.name, explain_saving.missing_final(run, evidence.advisor.missing_final()))
 
-    def _holds_last(self, checkpoint: Checkpoint, run: RunRecord) -> bool:
-        if checkpoint.foreign or checkpoint.content is None or run.last_step not in checkpoint.content.steps:
-            return False
-        continues = checkpoint.kind == "full" or all(other.kind != "full" for other in run.written)
-        return not checkpoint.content.missing and (self.weights_only or continues)
-
     def _may_hold_last(self, checkpoint: Checkpoint, run: RunRecord) -> bool:
         """Say whether a checkpoint was saved for the last step and nothing is known of its content."""
         known = checkpoint.content is not None and checkpoint.content.matched > 0
         return not known and not checkpoint.problem and run.step_of(checkpoint) == run.last_step
+
+
+def holding_last(run: RunRecord, *, weights_only: bool = False) -> tuple[Checkpoint, ...]:
+    """Return the checkpoints on disk in the end that hold the last step and can continue training, as far as others can."""
+
+    def holds(checkpoint: Checkpoint) -> bool:
+        if checkpoint.foreign or checkpoint.content is None or run.last_step not in checkpoint.content.steps:
+            return False
+        continues = checkpoint.kind == "full" or all(other.kind != "full" for other in run.written)
+        return not checkpoint.content.missing and (weights_only or continues)
+
+    return tuple(checkpoint for checkpoint in run.kept if holds(checkpoint))
 
 
 @dataclass(frozen=True)

@@ -128,6 +128,7 @@ class _Steps:
         self._ticks: dict[int, dict[str, int]] = {}
         self._claimed: dict[int, int | None] = {}
         self._skipped: dict[int, int] = {}
+        self._done: set[int] = set()
 
     def take(self, event: str, data: Mapping[str, Any]) -> None:
         """Use the events that belong to a step."""
@@ -139,9 +140,11 @@ class _Steps:
             case "tick":
                 self._tick(data)
             case "ticked":
+                self._done.add(data["step"])
                 self._add(data["step"], data["state"], first=False)
                 self._add_data(data["step"])
             case "step_end":
+                self._done.add(data["step"])
                 self._claimed[data["step"]] = data["claimed"]
                 self._state(data["step"])
                 self._add_data(data["step"])
@@ -187,7 +190,7 @@ class _Steps:
         return self._states.setdefault(step, {})
 
     def finished(self, names: Mapping[str, str]) -> tuple[StepRecord, ...]:
-        """Return the steps in order, their keys with the proper names of parameters."""
+        """Return the finished steps in order, their keys with the proper names of parameters."""
         return tuple(
             StepRecord(
                 index=step,
@@ -200,7 +203,7 @@ class _Steps:
                     if name in self._states[step]
                 },
             )
-            for step in sorted(self._states)
+            for step in sorted(self._states.keys() & self._done)
         )
 
 

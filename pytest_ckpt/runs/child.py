@@ -44,6 +44,7 @@ class RunPlan:
         body: the job; called without arguments.
         seed: of the global random generators; None keeps the states that they were forked with.
         skips: exception types by which a job says that it can't run here.
+        fails: whether the job meets an exception after `stop_after` steps; else it is ended there.
     """
 
     job: Job
@@ -56,6 +57,7 @@ class RunPlan:
     stop_after: int | None
     frameworks: Sequence[Framework]
     skips: tuple[type[BaseException], ...] = ()
+    fails: bool = False
 
     @property
     def journal(self) -> Path:
@@ -104,7 +106,7 @@ def _probe(plan: RunPlan, journal: Journal, watcher: Watcher) -> Probe:
     from pytest_ckpt.runs.saves import notice_saves, relative
 
     torch.set_num_threads(1)  # more threads hang in a process forked after a parallel region
-    probe = Probe(journal, watcher, stop_after=plan.stop_after)
+    probe = Probe(journal, watcher, stop_after=plan.stop_after, fails=plan.fails)
     probe.attach()
     notice_saves(probe, plan.job.path)
     observer = _Observer(probe, journal, lambda path: relative(Path(path), plan.job.path))

@@ -31,6 +31,10 @@ P = ParamSpec("P")
 STOPPED = 85
 
 
+class InjectedError(RuntimeError):
+    """What a job meets in the experiment of an error: of the kind that a device out of memory raises."""
+
+
 def _harmless(method: Callable[P, None]) -> Callable[P, None]:
     """Keep trouble of the probe away from the job: note it, once per kind, and go on."""
 
@@ -48,10 +52,13 @@ def _harmless(method: Callable[P, None]) -> Callable[P, None]:
 class Probe:
     """Writes one journal event for whatever it sees; grouping into steps happens later, from the journal."""
 
-    def __init__(self, journal: Journal, watcher: Watcher, *, stop_after: int | None = None) -> None:
+    def __init__(
+        self, journal: Journal, watcher: Watcher, *, stop_after: int | None = None, fails: bool = False
+    ) -> None:
         self._journal = journal
         self._watcher = watcher
-        self._stop_after = stop_after
+        self._stop_after = None if fails else stop_after
+        self._fail_after = stop_after if fails else None
         self._clock = StepClock()
         self._inventory = Inventory()
         self._forwards = Forwards(journal, self._inventory)
@@ -60,6 +67,7 @@ class Probe:
         self._known: dict[str, str] = {}
         self._troubles: set[str] = set()
         self._ticks = 0
+        self._updating = False
         self._stamp: tuple[object, ...] = ()
 
     # -- what the process calls --------------------------------------------------------------------------------------
@@ -74,7 +82,7 @@ class Probe:
     def look(self, phase: str) -> None:
         """Look at the job's directory now."""
         if self._is_ours():
-            self._watcher.look(self._clock.step, phase)
+            self._watcher.look(self._finished, phase)
 
     def expect_told(self) -> None:
         """Note that a framework will tell the end of every step."""
@@ -97,14 +105,14 @@ class Probe:
     def saving(self, path: str, by: str) -> None:
         """Note that a save begins, with the state that it can see."""
         ours = threading.get_ident() == self._thread
-        self._journal.write("save", SaveEvent(step=self._clock.step, path=path, by=by, in_main_thread=ours))
+        self._journal.write("save", SaveEvent(step=self._finished, path=path, by=by, in_main_thread=ours))
         if ours:
             self.state("save")
 
     def opening(self, path: str) -> None:
         """Note that a file in the job's directory is opened for writing."""
         if self._is_ours():
-            self._journal.write("save", SaveEvent(step=self._clock.step, path=path, by="open"))
+            self._journal.write("save", SaveEvent(step=self._finished, path=path, by="open"))
 
     def finish(self) -> None:
         """Write what is known only in the end: which modules own trained parameters, and how those are called."""
@@ -124,7 +132,7 @@ class Probe:
             if not key.startswith("weights/") or self._is_new(key, reading)
         }
         if found:
-            self._journal.write("state", StateRecord(step=self._clock.step, when=when, readings=found))
+            self._journal.write("state", StateRecord(step=self._finished, when=when, readings=found))
 
     def trouble(self, text: str) -> None:
         """Note something that could not be read, once."""
@@ -138,6 +146,7 @@ class Probe:
         if torch.compiler.is_compiling() or not self._watches_forward():
             return
         if self._forwards.outside:
+            self._fail_if_asked()
             self._begin_forward(module)
         self._forwards.enter(module)
 
@@ -159,7 +168,7 @@ class Probe:
 
     @_harmless
     def _begin_forward(self, module: torch.nn.Module) -> None:
-        self._stop_if_enough(self._clock.step)
+        self._stop_if_enough(self._finished)
         self.look("step")
         self._forwards.begin(module)
 
@@ -188,6 +197,7 @@ class Probe:
         if self._searched < min(step, 2):
             self._searched = step
             self._inventory.search()
+        self._updating = True
         state = self._inventory.state_of(optimizer)
         for name, reading in state["weights"].items():
             self._known[f"weights/{name}"] = reading.digest
@@ -196,6 +206,7 @@ class Probe:
 
     @_harmless
     def _after_update(self, optimizer: torch.optim.Optimizer) -> None:
+        self._updating = False
         number = self._inventory.add_optimizer(optimizer)
         state = self._inventory.update_of(optimizer)
         for name, reading in state["update"].items():
@@ -214,6 +225,18 @@ class Probe:
             return False
         self._known[key] = reading.digest
         return True
+
+    @property
+    def _finished(self) -> int:
+        """How many steps are done; a forward pass in an optimizer's closure belongs to a step that is not."""
+        return self._clock.step - self._updating
+
+    def _fail_if_asked(self) -> None:
+        """Raise the error that an experiment asks for, once."""
+        if self._fail_after is not None and self._finished >= self._fail_after:
+            step, self._fail_after = self._fail_after + 1, None
+            message = f"an error that pytest-ckpt raises in the forward pass of step {step}"
+            raise InjectedError(message)
 
     def _stop_if_enough(self, step: int) -> None:
         if self._stop_after is not None and step >= self._stop_after:

@@ -30,10 +30,12 @@ def default_set(judge: Judge, train: Callable[[Job], object]) -> dict[str, Verdi
 
 
 def assert_all_hold(judge: Judge, train: Callable[[Job], object], *, not_applicable: tuple[str, ...] = ()) -> None:
-    """Fail with every verdict that is not `held`; without a limit there is no retention."""
+    """Fail with every verdict that is not `held`; without a limit there is no retention, without a metric no best."""
     verdicts = default_set(judge, train)
     if not any(facts.keep for facts in judge.baseline.frameworks):
         not_applicable = ("retention", *not_applicable)
+    if not any(facts.best and facts.best.scores for facts in judge.baseline.frameworks):
+        not_applicable = ("best", *not_applicable)
     found = {name: verdict for name, verdict in verdicts.items() if verdict.status != "held"}
     assert dict.fromkeys(not_applicable, "not_applicable") == {name: v.status for name, v in found.items()}, found
 
