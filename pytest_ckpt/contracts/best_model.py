@@ -166,11 +166,13 @@ class _Choice:
         )
 
     def _at_exit(self) -> dict[str, Reading]:
-        readings = [state.readings for state in self.run.states if state.when == "exit"]
-        kind = "weights/"
+        """Return the weights that were seen after the last step, the latest of each."""
+        kind, last = "weights/", self.run.last_step
+        later = (state.readings for state in self.run.states if state.step == last)
         return {
             key.removeprefix(kind): value
-            for key, value in (readings[-1] if readings else {}).items()
+            for readings in later
+            for key, value in readings.items()
             if key.startswith(kind)
         }
 

@@ -123,3 +123,15 @@ def test_the_best_of_lightning(judge: Judge) -> None:
     verdict = judge(train, Best())["best"]
     expected = "checkpoints/epoch=1-step=10.ckpt, score 0.2 of step 10, is the best of the saved steps 5, 10"
     assert ("held", expected) == (verdict.status, verdict.sentence)
+
+
+def test_the_best_is_exported_after_training(judge: Judge) -> None:
+    """A save of the loaded weights does not hide that they are those of the best."""
+
+    def train(job_: Job) -> None:
+        trainer = hf.trainer(job_, script=LOSSES, **SETTINGS, load_best_model_at_end=True)
+        trainer.train(resume_from_checkpoint=job_.resume_from)
+        trainer.save_model(f"{job_.dir}/best")
+
+    verdict = judge(train, Best())["best"]
+    assert "held" == verdict.status, verdict

@@ -270,5 +270,5 @@ def test_an_export_is_no_checkpoint_of_the_configuration(judge: Judge, limit: in
         trainer.save_model()
 
     verdicts = default_set(judge, train)
-    other = {"retention": "not_applicable", "resumable": "inconclusive"}
+    other = {"best": "not_applicable", "retention": "not_applicable", "resumable": "inconclusive"}
     assert {**dict.fromkeys(verdicts, "held"), **other} == {name: v.status for name, v in verdicts.items()}
