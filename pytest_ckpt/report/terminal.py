@@ -95,6 +95,7 @@ def _table(file: str, rows: Sequence[Row], width: int) -> Iterator[Line]:
         yield from ((line, markup) for line in _reasons(row, width))
         if row.timeline is not None:
             yield from ((_INDENT * 2 + line, {}) for line in _drawn(row.timeline, width - 2 * len(_INDENT)))
+    yield from ((line, {"light": True}) for line in grid.footing())
 
 
 def _reasons(row: Row, width: int) -> Iterator[str]:

@@ -401,6 +401,8 @@ def test_a_limit_on_the_size_of_files(bad: Bad) -> None:
     )
     bad.result.assert_outcomes(passed=1, errors=2)
     assert (
-        snapshot("the job failed after 1 optimizer step: it could not be observed: OSError: [Errno 27] File too large")
+        snapshot(
+            "the job failed before its first optimizer step: it could not be observed: OSError: [Errno 27] File too large"
+        )
         == message.splitlines()[0]
     )

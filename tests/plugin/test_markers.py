@@ -38,7 +38,8 @@ def test_a_misspelt_marker(sessions: Sessions) -> None:
     assert snapshot(
         """\
 test_jobs.py::test_job: unknown contract marker ckpt_finalstep; did you mean ckpt_final_step? Known:
-  ckpt_final_step, ckpt_count, ckpt_faithful, ckpt_resumable\
+  ckpt_final_step, ckpt_steps, ckpt_count, ckpt_retention, ckpt_best, ckpt_complete, ckpt_faithful,
+  ckpt_compact, ckpt_resumable, ckpt_stable_schedule, ckpt_pure, ckpt_on_error\
 """
     ) == marked(sessions, "ckpt_finalstep")
 
@@ -47,8 +48,9 @@ def test_a_marker_like_no_other(sessions: Sessions) -> None:
     """The known ones are listed."""
     assert snapshot(
         """\
-test_jobs.py::test_job: unknown contract marker ckpt_zzz. Known: ckpt_final_step, ckpt_count,
-  ckpt_faithful, ckpt_resumable\
+test_jobs.py::test_job: unknown contract marker ckpt_zzz. Known: ckpt_final_step, ckpt_steps,
+  ckpt_count, ckpt_retention, ckpt_best, ckpt_complete, ckpt_faithful, ckpt_compact, ckpt_resumable,
+  ckpt_stable_schedule, ckpt_pure, ckpt_on_error\
 """
     ) == marked(sessions, "ckpt_zzz")
 
@@ -137,7 +139,8 @@ test_jobs.py::test_one[1]: ckpt_count(): missing a required argument: 'n'. Right
 test_jobs.py::test_one[2]: ckpt_count(): missing a required argument: 'n'. Right: ckpt_count(n, *,
   xfail=None)
 test_jobs.py::test_two: unknown contract marker ckpt_zount; did you mean ckpt_count? Known:
-  ckpt_final_step, ckpt_count, ckpt_faithful, ckpt_resumable\
+  ckpt_final_step, ckpt_steps, ckpt_count, ckpt_retention, ckpt_best, ckpt_complete, ckpt_faithful,
+  ckpt_compact, ckpt_resumable, ckpt_stable_schedule, ckpt_pure, ckpt_on_error\
 """) == usage_error(sessions("-W", "ignore", "-k", "one"))
 
 
@@ -341,9 +344,17 @@ def test_the_manual(sessions: Sessions) -> None:
             [
                 "@pytest.mark.ckpt_contract(xfail=None)",
                 "@pytest.mark.ckpt_final_step(*, weights_only=False, xfail=None)",
+                "@pytest.mark.ckpt_steps(steps=None, *, every=None, final=None, xfail=None)",
                 "@pytest.mark.ckpt_count(n, *, xfail=None)",
+                "@pytest.mark.ckpt_retention(keep=None, *, best=None, xfail=None)",
+                "@pytest.mark.ckpt_best(*, xfail=None)",
+                "@pytest.mark.ckpt_complete(*, xfail=None)",
                 "@pytest.mark.ckpt_faithful(*, xfail=None)",
+                "@pytest.mark.ckpt_compact(slack=1.1, *, xfail=None)",
                 "@pytest.mark.ckpt_resumable(level='exact', *, steps=None, tolerance=None, reseed=True, xfail=None)",
+                "@pytest.mark.ckpt_stable_schedule(*, xfail=None)",
+                "@pytest.mark.ckpt_pure(*, xfail=None)",
+                "@pytest.mark.ckpt_on_error(*, xfail=None)",
             ]
         )
         == shown
@@ -362,4 +373,4 @@ def test_strict_markers_know_every_contract(sessions: Sessions) -> None:
         def test_job(ckpt_job): pass
         """
     )
-    sessions.without_contracts("--strict-markers", "-W", "error").assert_outcomes(skipped=4)
+    sessions.without_contracts("--strict-markers", "-W", "error").assert_outcomes(skipped=8)

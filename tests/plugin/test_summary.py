@@ -75,8 +75,8 @@ def test_every_outcome_has_its_place(sessions: Sessions) -> None:
     result = sessions()
     result.stdout.no_fnmatch_line(MISSING)
     assert snapshot("""\
-test_jobs.py       final_step  count  faithful  resumable
-  test_broken      BROKEN      n/a    ok        ok
+test_jobs.py       final_step  complete  faithful  resumable
+  test_broken      BROKEN      ok        ok        ok
     final_step: training ended at step 4 and the newest checkpoint is of step 3: step 4 is lost
     1 2 [3] (4)    lost: 4
   test_error       error
@@ -89,10 +89,11 @@ test_jobs.py       final_step  count  faithful  resumable
     1 [2] 3 [4]
   test_skipped     skipped
   test_later       skipped
-  test_whole       ok          n/a    ok        ok
+  test_whole       ok          ok        ok        ok
     1 [2] 3 [4]
+  not applicable: steps, count, retention, best
 [n] on disk  (n) last step
-1 broken, 2 errors, 1 xpass, 5 ok, 1 xfail, 2 n/a, 2 skipped in 8\
+1 broken, 2 errors, 1 xpass, 7 ok, 1 xfail, 8 n/a, 2 skipped in 8\
 """) == section(result)
 
 
