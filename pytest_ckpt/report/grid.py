@@ -74,7 +74,7 @@ class Grid:
     def footing(self) -> Iterator[str]:
         """Yield which contracts apply to no test of the file."""
         if self.absent:
-            yield from wrap(f"not applicable: {', '.join(self.absent)}", self.width, first=_GAP, rest=_GAP * 2)
+            yield from wrap(f"not applicable: {', '.join(self.absent)}", self.width, rest=_GAP)
 
     def _line(self, name: str, cells: Mapping[str, str]) -> str:
         texts = (padded(cells.get(contract, ""), size) for contract, size in self.contracts.items())

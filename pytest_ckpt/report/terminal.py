@@ -58,9 +58,14 @@ def _lines(rows: Sequence[Row], width: int) -> Iterator[Line]:
     quiet_rows = [row for row in rows if not _is_noteworthy(row)]
     counted = _by_file(quiet_rows if len(quiet_rows) > _ONE_BY_ONE else [])
     shown = [row for row in rows if _is_noteworthy(row) or not counted]
-    for file, own in _by_file(shown).items():
-        yield from _table(file, own, width)
+    files = _by_file(shown)
+    grids = {file: Grid.of(file, own, width) for file, own in files.items()}
+    alike = len({grid.absent for grid in grids.values()}) == 1
+    for file, own in files.items():
+        yield from _table(grids[file], own, width)
+        yield from _absent([] if alike else [grids[file]])
         yield from _others(counted.pop(file, []))
+    yield from _absent(list(grids.values())[:1] if alike else [])
     yield from _without_note(counted)
     key = timeline.key([row.timeline for row in shown if row.timeline is not None])
     yield from ((line, {"light": True}) for line in flow(key, width) if line)
@@ -86,8 +91,11 @@ def _colour(row: Row) -> str:
 # -- tests one by one ------------------------------------------------------------------------------------------------
 
 
-def _table(file: str, rows: Sequence[Row], width: int) -> Iterator[Line]:
-    grid = Grid.of(file, rows, width)
+def _absent(grids: Sequence[Grid]) -> Iterator[Line]:
+    yield from ((line, {"light": True}) for grid in grids for line in grid.footing())
+
+
+def _table(grid: Grid, rows: Sequence[Row], width: int) -> Iterator[Line]:
     yield from ((line, {"bold": True}) for line in grid.heading())
     for row in rows:
         markup = {_colour(row): True}
@@ -95,7 +103,6 @@ def _table(file: str, rows: Sequence[Row], width: int) -> Iterator[Line]:
         yield from ((line, markup) for line in _reasons(row, width))
         if row.timeline is not None:
             yield from ((_INDENT * 2 + line, {}) for line in _drawn(row.timeline, width - 2 * len(_INDENT)))
-    yield from ((line, {"light": True}) for line in grid.footing())
 
 
 def _reasons(row: Row, width: int) -> Iterator[str]:

@@ -91,7 +91,7 @@ test_jobs.py       final_step  complete  faithful  resumable
   test_later       skipped
   test_whole       ok          ok        ok        ok
     1 [2] 3 [4]
-  not applicable: steps, count, retention, best
+not applicable: steps, count, retention, best
 [n] on disk  (n) last step
 1 broken, 2 errors, 1 xpass, 7 ok, 1 xfail, 8 n/a, 2 skipped in 8\
 """) == section(result)

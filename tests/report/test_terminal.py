@@ -23,7 +23,7 @@ LONG: Final = (
     "tests/training/nightly/test_sft_recipes.py::TestRecipes::test_that_every_recipe_resumes[llama-lora-bf16-zero3]"
 )
 LONG_JOB: Final = replace(JOB, timeline=Timeline(steps=1578, saved=(400, 800, 1200, 1500), kept=(1200, 1500)))
-A_SCREEN: Final = 32
+A_SCREEN: Final = 28
 
 
 def text(items: Sequence[ItemReport], width: int = 80) -> str:
@@ -45,7 +45,7 @@ tests/test_checkpoints.py  final_step  faithful  resumable
     resumable: resumed from step 4: step 5 differs from the uninterrupted run in
       optimizer, lr
     1 2 3 [4] 5 6 7 [8] 9 (10)    lost: 9 to 10
-  not applicable: count
+not applicable: count
 [n] on disk  (n) last step
 1 broken, 2 ok, 1 n/a in 1 test, 1.2s\
 """) == text(items(TEST, BROKEN))
@@ -57,7 +57,7 @@ def test_one_test_that_holds() -> None:
 tests/test_checkpoints.py  final_step  faithful  resumable
   test_sft                 ok          ok        ok
     1 2 3 [4] 5 6 7 [8] 9 (10)    lost: 9 to 10
-  not applicable: count
+not applicable: count
 [n] on disk  (n) last step
 3 ok, 1 n/a in 1 test, 1.2s\
 """) == text(items(TEST))
@@ -74,7 +74,7 @@ tests/training/nightly/test_sft_recipes.py       final_step  faithful  resumable
   TestRecipes::t..esumes[llama-lora-bf16-zero3]  ok          ok        undecided
     resumable: the job never read ckpt_job.resume_from
     1 .. <400> .. <800> .. [1200] .. [1500] .. (1578)    lost: 1501 to 1578
-  not applicable: count
+not applicable: count
 tests/test_lora.py  count  ours
   test_a            error  error
     the job failed before its first optimizer step: ValueError: no GPU
@@ -83,7 +83,7 @@ tests/test_0.py  final_step  faithful  resumable
     1 2 3 [4] 5 6 7 [8] 9 (10)    lost: 9 to 10
   test_1         ok          ok        ok
     1 2 3 [4] 5 6 7 [8] 9 (10)    lost: 9 to 10
-  not applicable: count
+not applicable: count
 [n] on disk  <n> deleted again  (n) last step
 2 errors, 1 undecided, 8 ok, 3 n/a in 4 tests, 3.8s\
 """) == text(session)
@@ -100,14 +100,13 @@ tests/traini..ightly/test_sft_recipes.py
       ckpt_job.resume_from
     1 <..> [1200] .. [1500] .. (1578)
     lost: 1501 to 1578
-  not applicable: count
 tests/test_0.py
   test_0
     final_step ok  faithful ok
     resumable ok
     1 2 3 [4] 5 6 7 [8] 9 (10)
     lost: 9 to 10
-  not applicable: count
+not applicable: count
 [n] on disk  <n> deleted again
 (n) last step
 1 undecided, 5 ok, 2 n/a in 2 tests,
@@ -123,8 +122,8 @@ tests/test_1.py  final_step  faithful  resumable
     resumable: resumed from step 4: step 5 differs from the uninterrupted run in
       optimizer, lr
     1 2 3 [4] 5 6 7 [8] 9 (10)    lost: 9 to 10
-  not applicable: count
   and 10 more tests: 30 ok, 10 n/a
+not applicable: count
 tests/test_0.py  10 tests: 30 ok, 10 n/a
 [n] on disk  (n) last step
 1 broken, 62 ok, 21 n/a in 21 tests, 26.2s\
@@ -203,7 +202,7 @@ tests/test_größe.py  final_step  faithful  resumable
     1 2 3 [4] 5 6 7 [8] 9 (10)    lost: 9 to 10
   test_b             ok          ok        ok
     1 2 3 [4] 5 6 7 [8] 9 (10)    lost: 9 to 10
-  not applicable: count
+not applicable: count
 [n] on disk  (n) last step
 1 broken, 5 ok, 2 n/a in 2 tests, 2.5s\
 """) == text(session)
