@@ -1,0 +1,88 @@
+"""A tiny job of each framework: ten steps, saved at 4, 8 and 10, resumed where asked to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch._dynamo  # noqa: F401 - the first step of every optimizer imports it
+from torch.nn.functional import cross_entropy
+
+_STEPS, _EVERY = 10, 4
+
+
+def transformers(folder: str, resume_from: str | None) -> None:
+    """Train a language model by the Trainer."""
+    from transformers import Trainer, TrainingArguments
+
+    from pytest_ckpt import tiny
+
+    arguments = TrainingArguments(
+        output_dir=folder,
+        max_steps=_STEPS,
+        save_steps=_EVERY,
+        per_device_train_batch_size=4,
+        use_cpu=True,
+        report_to=[],
+        disable_tqdm=True,
+    )
+    Trainer(tiny.causal_lm(), arguments, train_dataset=tiny.text()).train(resume_from_checkpoint=resume_from)
+
+
+def lightning(folder: str, resume_from: str | None) -> None:
+    """Fit a classifier; an epoch has two steps, so that each save lies at the end of one."""
+    import lightning.pytorch
+    from lightning.pytorch.callbacks import ModelCheckpoint
+    from torch.utils.data import DataLoader, TensorDataset
+
+    class Classifier(lightning.pytorch.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = _network()
+
+        def training_step(self, batch: Any, _: int) -> torch.Tensor:  # noqa: ANN401 - a list of tensors
+            return cross_entropy(self.net(batch[0]), batch[1])
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.AdamW(self.parameters(), lr=0.01)
+
+    torch.manual_seed(0)
+    saving = ModelCheckpoint(every_n_train_steps=_EVERY, save_top_k=-1), ModelCheckpoint(filename="final-{step}")
+    quiet: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = lightning.pytorch.Trainer(
+        default_root_dir=folder, max_epochs=_STEPS // 2, accelerator="cpu", callbacks=list(saving), **quiet
+    )
+    data = TensorDataset(*(torch.cat(parts) for parts in zip(_batch(0), _batch(1), strict=True)))
+    trainer.fit(Classifier(), DataLoader(data, batch_size=8), ckpt_path=resume_from)
+
+
+def plain(folder: str, resume_from: str | None) -> None:
+    """Train a classifier by hand."""
+    torch.manual_seed(0)
+    model = _network()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    parts: dict[str, Any] = {"model": model, "optimizer": optimizer}
+    start = 0
+    if resume_from is not None:
+        saved = torch.load(resume_from)
+        for name, part in parts.items():
+            part.load_state_dict(saved[name])
+        start = saved["step"]
+    for step in range(start + 1, _STEPS + 1):
+        inputs, targets = _batch(step)
+        cross_entropy(model(inputs), targets).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        if step % _EVERY == 0 or step == _STEPS:
+            state = {name: part.state_dict() for name, part in parts.items()}
+            torch.save({**state, "step": step}, Path(folder) / f"step_{step}.pt")
+
+
+def _network() -> torch.nn.Module:
+    return torch.nn.Sequential(torch.nn.Linear(8, 32), torch.nn.ReLU(), torch.nn.Linear(32, 2))
+
+
+def _batch(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(8, 8, generator=generator), torch.randint(2, (8,), generator=generator)
