@@ -86,7 +86,9 @@ class _Choice:
         return held(name, f"{what}, is the best of the saved steps {', '.join(map(str, usable))}{loaded}")
 
     def _nothing_to_choose(self, name: str) -> Verdict:
-        return not_applicable(name, f"no checkpoint was saved at a step at which {self.best.metric} was evaluated")
+        return not_applicable(
+            name, f"no checkpoint is recorded as the best by {self.best.metric}, and none was to be loaded"
+        )
 
     def _score(self, step: int) -> str:
         return f"{self.best.metric} {self.scores[step]:.4g}"
@@ -116,8 +118,8 @@ class _Choice:
         )
 
     def _wrong(self, usable: list[int]) -> Finding | None:
-        """Return that another saved step has a better score, or that none was chosen."""
-        if not usable:
+        """Return that another saved step has a better score, or that none was chosen though it was to be loaded."""
+        if not usable or (self.best.path is None and not self.best.loads):
             return None
         optimum = self._optimum(usable)
         if self.best.path is None:

@@ -48,9 +48,9 @@ def test_the_best_within_a_limit(judge: Judge) -> None:
 def test_a_best_evaluation_that_was_not_saved(judge: Judge) -> None:
     """Where evaluations are more frequent than saves the record is not the best of what was saved."""
     script = {2: 0.1, 4: 0.5, 6: 0.6, 8: 0.2}
-    given: dict[str, Any] = {"metric_for_best_model": "loss", "save_steps": 4}
     if hf.VERSION >= (4, 50):
-        verdict = judge(job(script, **given), Best())["best"]
+        assert "not_applicable" == judge(job(script, metric_for_best_model="loss", save_steps=4), Best())["best"].status
+        verdict = judge(job(script, load_best_model_at_end=True, save_steps=4), Best())["best"]
         assert ("violated", 8, "best") == (verdict.status, verdict.findings[0].step, verdict.findings[0].component)
         assert "step 8 was saved with eval_loss 0.2" in verdict.sentence
         assert "save_steps equal to eval_steps" in verdict.findings[0].fix

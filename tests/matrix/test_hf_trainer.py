@@ -34,7 +34,7 @@ def assert_all_hold(judge: Judge, train: Callable[[Job], object], *, not_applica
     verdicts = default_set(judge, train)
     if not any(facts.keep for facts in judge.baseline.frameworks):
         not_applicable = ("retention", *not_applicable)
-    if not any(facts.best and facts.best.scores for facts in judge.baseline.frameworks):
+    if not any(facts.best and facts.best.path for facts in judge.baseline.frameworks):
         not_applicable = ("best", *not_applicable)
     found = {name: verdict for name, verdict in verdicts.items() if verdict.status != "held"}
     assert dict.fromkeys(not_applicable, "not_applicable") == {name: v.status for name, v in found.items()}, found
@@ -78,8 +78,13 @@ def test_settings(judge: Judge, settings: str) -> None:
 
 
 def test_epochs(judge: Judge) -> None:
-    """Saving by epochs, the last one unfinished."""
-    assert_all_hold(judge, lambda job: hf.run_repaired(job, max_steps=12, save_strategy="epoch"))
+    """Saving by epochs, the last one unfinished; some releases save that one at its last step and again at its end."""
+    train = lambda job: hf.run_repaired(job, max_steps=12, save_strategy="epoch")  # noqa: E731
+    if (4, 42) <= hf.VERSION < (4, 50):
+        verdict = default_set(judge, train)["steps"]
+        assert ("violated", True) == (verdict.status, "step 12 was saved twice" in verdict.sentence)
+        return
+    assert_all_hold(judge, train)
     assert (5, 10, 12) == judge.baseline.saved_steps
 
 
