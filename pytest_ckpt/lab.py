@@ -124,11 +124,10 @@ class Lab:
         store = self._store
         if self._initial is None:
             self._initial = store.capture(self.job.path)
-        baseline = self.runs.get(BASELINE)
         start = prepare(
             experiment,
             initial=self._initial,
-            baseline=baseline,
+            origin=self.runs.get(experiment.origin or BASELINE),
             store=store,
             root=self.job.path,
             seed_text=self.seed_text,
@@ -138,18 +137,24 @@ class Lab:
         plan = RunPlan(
             job=self.job,
             body=self.body,
+            directory=start.root,
             folder=folder,
             store=self.folder / "evidence",
             seed=start.seed if self.reseed else seed_of(self.seed_text),
             resume_from=start.resume_from,
-            is_baseline=experiment.kind in {"baseline", "repeat"},
+            is_baseline=experiment.kind in {"baseline", "repeat"} and not experiment.changes,
+            restarting=experiment.kind == "restart",
+            changes=experiment.changes,
             stop_after=experiment.stop_after,
             fails=experiment.kind == "error",
             frameworks=self.frameworks,
             skips=self.skips,
         )
         ended, method = self._execute(plan)
-        return self._record(experiment, plan, ended, method, start.notes)
+        record = self._record(experiment, plan, ended, method, start.notes)
+        if start.root != self.job.path:
+            shutil.rmtree(start.root, ignore_errors=True)
+        return record
 
     def _execute(self, plan: RunPlan) -> tuple[Ended, str]:
         """Run a plan in a process of its own; a hang before the first step is tried again without fork."""
@@ -201,7 +206,7 @@ class Lab:
             saves=tuple(seen.saves),
             frameworks=tuple(seen.frameworks.values()),
             sections=sections(plan),
-            asked_resume_from=seen.asked,
+            asked=frozenset(seen.asked),
             strays=self._strays(seen),
             notes=(*notes, *seen.notes),
             checkpoints=self._checkpoints(seen),

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from pytest_ckpt.checkpoints.file_content import ReadError
 from pytest_ckpt.checkpoints.reading import perturb
+from pytest_ckpt.checkpoints.store import empty
+from pytest_ckpt.experiments.damage import inflict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,11 +27,13 @@ class Start:
     """What the process of an experiment is started with.
 
     Attributes:
-        tree: what its directory held; for a control, before the damage.
+        tree: what its directory held before any damage.
+        root: the directory, elsewhere than the baseline's where that was moved.
         notes: what the reader should know about it.
     """
 
     tree: Tree
+    root: Path
     resume_from: Path | None
     seed: int
     notes: tuple[str, ...] = ()
@@ -39,35 +43,49 @@ def prepare(  # noqa: PLR0913 - where from, where to
     experiment: Experiment,
     *,
     initial: Tree,
-    baseline: RunRecord | None,
+    origin: RunRecord | None,
     store: EvidenceStore,
     root: Path,
     seed_text: str,
 ) -> Start:
-    """Make `root` hold what the experiment starts from.
+    """Make the job's directory hold what the experiment starts from.
 
     Args:
         initial: what lay in `root` before the baseline.
-        baseline: the run whose checkpoint is to be resumed; None for the baseline itself.
+        origin: the run that saved the checkpoint to start from; None where none has been made.
+        root: the directory of the baseline.
         seed_text: what the seeds are derived from, such as the test's name.
     """
-    if experiment.checkpoint is None or baseline is None:
+    if experiment.checkpoint is None or origin is None:
         store.materialise(initial, root)
-        return Start(tree=initial, resume_from=None, seed=seed_of(seed_text))
-    checkpoint = baseline.checkpoint(experiment.checkpoint)
-    tree = as_saved(checkpoint, baseline)
+        return Start(tree=initial, root=root, resume_from=None, seed=seed_of(seed_text))
+    checkpoint = origin.checkpoint(experiment.checkpoint)
+    tree = as_saved(checkpoint, origin)
+    if experiment.moved:
+        empty(root)
+        root = moved(root)
     store.materialise(tree, root)
     fresh = f"{seed_text} resumed from {experiment.checkpoint}" if experiment.seeds == "fresh" else seed_text
-    notes = _damage(root, checkpoint) if experiment.kind == "control" else ()
-    return Start(tree=tree, resume_from=root / checkpoint.path, seed=seed_of(fresh), notes=notes)
+    notes = _perturbed(root, checkpoint) if experiment.kind == "control" else ()
+    if experiment.damage is not None:
+        inflict(experiment.damage, root)
+    told = experiment.kind != "restart"
+    return Start(
+        tree=tree, root=root, resume_from=root / checkpoint.path if told else None, seed=seed_of(fresh), notes=notes
+    )
 
 
-def as_saved(checkpoint: Checkpoint, baseline: RunRecord) -> Tree:
+def moved(root: Path) -> Path:
+    """Return where a directory is moved to."""
+    return root.with_name(f"{root.name}-moved")
+
+
+def as_saved(checkpoint: Checkpoint, run: RunRecord) -> Tree:
     """Return the directory as it was when the checkpoint appeared, with the checkpoint as it was once complete."""
-    tree = baseline.looks[checkpoint.look].tree
+    tree = run.looks[checkpoint.look].tree
     settled = checkpoint.look if checkpoint.settled is None else checkpoint.settled
     for path in (checkpoint.path, *checkpoint.others):
-        tree = tree.with_subtree(path, baseline.looks[settled].tree)
+        tree = tree.with_subtree(path, run.looks[settled].tree)
     return tree
 
 
@@ -76,7 +94,7 @@ def seed_of(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "little")
 
 
-def _damage(root: Path, checkpoint: Checkpoint) -> tuple[str, ...]:
+def _perturbed(root: Path, checkpoint: Checkpoint) -> tuple[str, ...]:
     """Change the optimizer's state in every file of a checkpoint, or all of it where there is none."""
     for select in (_is_optimizer_state, lambda _: True):
         for path in sorted(checkpoint.files, key=_likely_first):

@@ -8,14 +8,16 @@ import weakref
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
+from pytest_ckpt.errors import InvalidArgument
 from pytest_ckpt.frameworks import hf_advice, hf_saving
 from pytest_ckpt.frameworks.protocol import Found
 from pytest_ckpt.records.run import FrameworkFacts
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import ModuleType
 
-    from pytest_ckpt.frameworks.protocol import Observer
+    from pytest_ckpt.frameworks.protocol import Observer, Start
     from pytest_ckpt.records.checkpoint import Checkpoint
     from pytest_ckpt.records.run import RunRecord
     from pytest_ckpt.records.tree import Tree
@@ -62,6 +64,7 @@ class HFTrainer:
             if trainer not in built_here:
                 module.set_seed(trainer.args.seed)  # as its constructor did in the process it was built in
             observer.expect_told()
+            _change(trainer.args, observer.changes)
             callback = callback_type(trainer)
             trainer.add_callback(callback)
             try:
@@ -76,7 +79,7 @@ class HFTrainer:
         """Say whether it is a Trainer or of a class derived from it."""
         return any(kind.__name__ == "Trainer" and kind.__module__ == self.module for kind in type(trainer).__mro__)
 
-    def train(self, trainer: Any, resume_from: str | None, max_steps: int | None, *args: Any, **kwargs: Any) -> object:
+    def train(self, trainer: Any, resume_from: Start, max_steps: int | None, *args: Any, **kwargs: Any) -> object:
         """Call the trainer's own `train`."""
         if max_steps is not None and (trainer.args.max_steps <= 0 or trainer.args.max_steps > max_steps):
             trainer.args.max_steps = max_steps
@@ -123,6 +126,17 @@ class HFTrainer:
     def advise_missing_final(self, facts: FrameworkFacts, run: RunRecord) -> Advice:
         """Explain by the settings in force why the last step is not saved, or not there any more."""
         return hf_advice.missing_final(facts, run)
+
+
+def _change(args: Any, changes: Mapping[str, object]) -> None:
+    """Give settings of the arguments other values."""
+    for name, value in changes.items():
+        if not hasattr(args, name):
+            message = (
+                f"TrainingArguments of transformers {sys.modules['transformers'].__version__} have no setting {name!r}"
+            )
+            raise InvalidArgument(message)
+        setattr(args, name, value)
 
 
 def _built_from_now_on(module: ModuleType) -> weakref.WeakSet[Any]:

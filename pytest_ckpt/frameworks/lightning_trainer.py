@@ -10,6 +10,7 @@ import sys
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
+from pytest_ckpt.errors import InvalidArgument
 from pytest_ckpt.frameworks import lightning_advice, lightning_saving
 from pytest_ckpt.frameworks.protocol import Found
 from pytest_ckpt.records.run import BestModel, FrameworkFacts
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from types import ModuleType
 
-    from pytest_ckpt.frameworks.protocol import Observer
+    from pytest_ckpt.frameworks.protocol import Observer, Start
     from pytest_ckpt.records.checkpoint import Checkpoint
     from pytest_ckpt.records.run import RunRecord
     from pytest_ckpt.records.tree import Tree
@@ -72,6 +73,7 @@ class LightningTrainer:
         @functools.wraps(fit)
         def told_fit(trainer: Any, *args: Any, **kwargs: Any) -> Any:
             observer.expect_told()
+            _change(trainer, observer.changes)
             callback = callback_type()
             trainer.callbacks.insert(0, callback)  # those that save come last
             try:
@@ -108,11 +110,11 @@ class LightningTrainer:
         """Say whether it is a Trainer of this package or of a class derived from it."""
         return any(kind.__name__ == "Trainer" and kind.__module__ == self.module for kind in type(trainer).__mro__)
 
-    def train(self, trainer: Any, resume_from: str | None, max_steps: int | None, *args: Any, **kwargs: Any) -> object:
+    def train(self, trainer: Any, resume_from: Start, max_steps: int | None, *args: Any, **kwargs: Any) -> object:
         """Call the trainer's own `fit` with the model and the data in `args`."""
         if max_steps is not None and not 0 <= trainer.max_steps <= max_steps:
             trainer.fit_loop.epoch_loop.max_steps = max_steps
-        trainer.fit(*args, **kwargs, ckpt_path=resume_from)
+        trainer.fit(*args, **kwargs, ckpt_path="last" if resume_from is True else resume_from)
         return trainer
 
     # -- in the pytest process ---------------------------------------------------------------------------------------
@@ -147,6 +149,19 @@ class LightningTrainer:
     def advise_missing_final(self, facts: FrameworkFacts, run: RunRecord) -> Advice:
         """Explain by the callback's settings why the last step is not saved."""
         return lightning_advice.missing_final(facts, run)
+
+
+def _change(trainer: Any, changes: Mapping[str, object]) -> None:
+    """Give settings of the ModelCheckpoint callbacks other values."""
+    for name, value in changes.items():
+        callbacks = [callback for callback in trainer.checkpoint_callbacks if name in _CALLBACK_SETTINGS]
+        if not callbacks:
+            message = (
+                f"no ModelCheckpoint of this Trainer has a setting {name!r}; known are {', '.join(_CALLBACK_SETTINGS)}"
+            )
+            raise InvalidArgument(message)
+        for callback in callbacks:
+            setattr(callback, f"_{name}" if hasattr(callback, f"_{name}") else name, value)
 
 
 def _callback_type(callbacks: ModuleType, facts_of: Any, observer: Observer) -> Any:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import ModuleType
 
     from pytest_ckpt.records.checkpoint import Checkpoint
     from pytest_ckpt.records.run import FrameworkFacts, RunRecord
     from pytest_ckpt.records.tree import Tree
     from pytest_ckpt.records.verdict import Advice
+
+
+#: What a trainer starts from: the path of a checkpoint, True for the newest that it finds, None for nothing.
+Start: TypeAlias = str | Literal[True] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +34,10 @@ class Found:
 
 class Observer(Protocol):
     """What a framework tells, in the job's process; every call is cheap and never raises."""
+
+    @property
+    def changes(self) -> Mapping[str, object]:
+        """Settings that the experiment gives other values, which the framework has to apply as training starts."""
 
     def framework(self, facts: FrameworkFacts) -> None:
         """Tell what is being run; call it again when a setting is known better."""
@@ -78,9 +87,13 @@ class Framework(Protocol):
         """Say whether `trainer` is an object of this framework that `train` can start."""
 
     def train(
-        self, trainer: object, resume_from: str | None, max_steps: int | None, *args: object, **kwargs: object
+        self, trainer: object, resume_from: Start, max_steps: int | None, *args: object, **kwargs: object
     ) -> object:
-        """Start `trainer` with what else it needs, resuming where asked to, its schedule cut to `max_steps`."""
+        """Start `trainer` with what else it needs, its schedule cut to `max_steps`.
+
+        It resumes from the checkpoint at the path `resume_from`; where that is True, from the one that the framework's own
+        search for the newest finds; and starts afresh where it is None.
+        """
 
     def find(self, tree: Tree, save_dir: str) -> tuple[Found, ...]:
         """Return the checkpoints of this framework's layout in `tree`."""

@@ -11,32 +11,68 @@ from pytest_ckpt.records.codec import Record
 Seeds: TypeAlias = Literal["baseline", "fresh"]
 
 
+#: New values of settings, by the names that the framework or the job gives them.
+Changes: TypeAlias = tuple[tuple[str, str | int | float | bool | None], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Damage(Record):
+    """What has happened to the job's directory before the job is started again.
+
+    Attributes:
+        kind: `missing` removes what is at `path`, `cut` leaves the first half of a file, `stale` leaves a copy of `path`
+            from long ago at `target`, as an earlier run would have.
+        path: relative to the job's directory.
+        target: the path of the copy.
+    """
+
+    kind: Literal["missing", "cut", "stale"]
+    path: str
+    target: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Experiment(Record):
     """One condition.
 
     Attributes:
-        kind: `baseline` is the undisturbed run and `repeat` the same once more; `resume` starts from a checkpoint of the
-            baseline; `control` does so after damage that the comparison must notice; `error` meets an exception.
-        checkpoint: identity of the checkpoint to resume from (`Checkpoint.identity`).
+        kind: `baseline` is the undisturbed run and `repeat` the same once more; `resume` starts from a checkpoint that it is
+            told of; `restart` finds what was there when that checkpoint had been saved and has to search for itself;
+            `control` resumes after damage that the comparison must notice; `error` meets an exception.
+        checkpoint: identity of the checkpoint to start from (`Checkpoint.identity`).
         seeds: what the global random generators are seeded with before the job starts.
         stop_after: end the process, or raise the exception, after this many steps; None lets the job finish.
+        damage: done to the directory before.
+        moved: whether the directory has been moved to another place.
+        changes: settings that have other values than in the baseline.
+        origin: the run that saved the checkpoint; None for the baseline.
     """
 
-    kind: Literal["baseline", "repeat", "resume", "control", "error"]
+    kind: Literal["baseline", "repeat", "resume", "restart", "control", "error"]
     checkpoint: str | None = None
     seeds: Seeds = "baseline"
     stop_after: int | None = None
+    damage: Damage | None = None
+    moved: bool = False
+    changes: Changes = ()
+    origin: Experiment | None = None
 
     @property
     def title(self) -> str:
         """A short name for reports, such as `resume from checkpoint-4`."""
         if self.kind == "error":
             return f"error after step {self.stop_after}"
-        if self.checkpoint is None:
-            return self.kind
-        seeds = ", seeded as the baseline" if self.kind == "resume" and self.seeds == "baseline" else ""
-        return f"{self.kind} from {self.checkpoint}{seeds}"
+        text = self.kind if self.checkpoint is None else f"{self.kind} from {self.checkpoint}"
+        if self.origin is not None:
+            text += f" of the {self.origin.title}"
+        if self.damage is not None:
+            text += f", {self.damage.path} {self.damage.kind}"
+        if self.moved:
+            text += ", moved"
+        if self.changes:
+            text += f", {', '.join(f'{name}={value}' for name, value in self.changes)}"
+        plain = self.kind == "resume" and self.damage is None and self.origin is None
+        return f"{text}, seeded as the baseline" if plain and self.seeds == "baseline" else text
 
 
 BASELINE = Experiment(kind="baseline")
@@ -56,3 +92,8 @@ def control(checkpoint: str, *, stop_after: int = 1) -> Experiment:
 def error(*, after: int) -> Experiment:
     """Return the experiment in which an exception is raised in the first forward pass after so many steps."""
     return Experiment(kind="error", stop_after=after)
+
+
+def restart(checkpoint: str, *, damage: Damage | None = None, stop_after: int | None = 1) -> Experiment:
+    """Return the experiment that starts the job again in what lay there when `checkpoint` had been saved."""
+    return Experiment(kind="restart", checkpoint=checkpoint, damage=damage, stop_after=stop_after)

@@ -138,7 +138,7 @@ class RunRecord(Record):
         checkpoints: what was found on disk, in the order of appearance.
         frameworks: the frameworks that took part.
         sections: captured output by title: `stdout`, `stderr`, `log`, `warnings`.
-        asked_resume_from: whether the job read `resume_from`.
+        asked: what of the experiment the job has read: `resume_from`, `restarting`, `changed`.
         strays: files that were written outside the job's directory.
         notes: what the reader should know about how the run was made.
     """
@@ -152,9 +152,14 @@ class RunRecord(Record):
     checkpoints: tuple[Checkpoint, ...] = ()
     frameworks: tuple[FrameworkFacts, ...] = ()
     sections: Mapping[str, str] = field(default_factory=dict)
-    asked_resume_from: bool = False
+    asked: frozenset[str] = frozenset()
     strays: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def asked_resume_from(self) -> bool:
+        """Whether the job read `resume_from`."""
+        return "resume_from" in self.asked
 
     @property
     def last_step(self) -> int:

@@ -25,7 +25,7 @@ class Assembled:
     frameworks: dict[tuple[str, str | None], FrameworkFacts] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     imported: tuple[str, ...] = ()
-    asked: bool = False
+    asked: set[str] = field(default_factory=set)
     stopped: bool = False
     pattern: str | None = None
     end: dict[str, Any] | None = None
@@ -88,7 +88,7 @@ def _take(result: Assembled, event: str, data: Mapping[str, Any]) -> None:  # no
         case "layout":
             result.pattern = data["pattern"]
         case "asked":
-            result.asked = True
+            result.asked.add(data["what"])
         case "stopped":
             result.stopped = True
         case "end":

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from pytest_ckpt.frameworks.protocol import Framework
+    from pytest_ckpt.records.experiment import Changes
     from pytest_ckpt.records.run import FrameworkFacts
     from pytest_ckpt.runs.job import Job
     from pytest_ckpt.runs.probe import Probe
@@ -42,13 +43,17 @@ class RunPlan:
 
     Attributes:
         body: the job; called without arguments.
+        directory: where the job writes.
         seed: of the global random generators; None keeps the states that they were forked with.
+        restarting: whether the job has to search for what it starts from.
+        changes: settings that have other values than in the baseline.
         skips: exception types by which a job says that it can't run here.
         fails: whether the job meets an exception after `stop_after` steps; else it is ended there.
     """
 
     job: Job
     body: Callable[[], object]
+    directory: Path
     folder: Path
     store: Path
     seed: int | None
@@ -56,6 +61,8 @@ class RunPlan:
     is_baseline: bool
     stop_after: int | None
     frameworks: Sequence[Framework]
+    restarting: bool = False
+    changes: Changes = ()
     skips: tuple[type[BaseException], ...] = ()
     fails: bool = False
 
@@ -76,7 +83,7 @@ def run_job(plan: RunPlan) -> int:
     _capture(plan)
     if plan.seed is not None:
         _seed(plan.seed)
-    watcher = Watcher(plan.job.path, EvidenceStore(plan.store), journal)
+    watcher = Watcher(plan.directory, EvidenceStore(plan.store), journal)
     probe = _probe(plan, journal, watcher)
     watcher.look(0, "start")
     code, end = _call(plan)
@@ -103,19 +110,22 @@ def _probe(plan: RunPlan, journal: Journal, watcher: Watcher) -> Probe:
     import torch  # only here is it needed
 
     from pytest_ckpt.runs.probe import Probe
-    from pytest_ckpt.runs.saves import notice_saves, relative
+    from pytest_ckpt.runs.saves import notice_saves
 
     torch.set_num_threads(1)  # more threads hang in a process forked after a parallel region
     probe = Probe(journal, watcher, stop_after=plan.stop_after, fails=plan.fails)
     probe.attach()
-    notice_saves(probe, plan.job.path)
-    observer = _Observer(probe, journal, lambda path: relative(Path(path), plan.job.path))
+    notice_saves(probe, plan.directory)
+    observer = _Observer(probe, journal, plan)
     for framework in plan.frameworks:
         after_import(framework.module, _attach(framework, observer))
     plan.job.enter(
+        plan.directory,
         resume_from=plan.resume_from,
         is_baseline=plan.is_baseline,
-        on_ask=lambda: journal.write("asked"),
+        restarting=plan.restarting,
+        changes=dict(plan.changes),
+        on_ask=lambda what: journal.write("asked", {"what": what}),
         on_step=probe.declare_step,
     )
     return probe
@@ -128,16 +138,22 @@ def _attach(framework: Framework, observer: _Observer) -> Callable[[ModuleType],
 class _Observer:
     """Passes on what a framework tells."""
 
-    def __init__(self, probe: Probe, journal: Journal, relative: Callable[[str], str]) -> None:
+    def __init__(self, probe: Probe, journal: Journal, plan: RunPlan) -> None:
         self._journal = journal
+        self._directory = plan.directory
+        self.changes = dict(plan.changes)
         self.expect_told = probe.expect_told
         self.end_step = probe.end_step
         self.look = probe.look
         self._probe = probe
-        self.relative = relative
 
     def framework(self, facts: FrameworkFacts) -> None:
         self._journal.write("framework", facts)
+
+    def relative(self, path: str) -> str:
+        from pytest_ckpt.runs.saves import relative
+
+        return relative(Path(path), self._directory)
 
     def saving(self, path: str, by: str) -> None:
         self._probe.saving(self.relative(path), by)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from pytest_ckpt.errors import InvalidArgument
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from pytest_ckpt.frameworks.protocol import Framework
+    from pytest_ckpt.frameworks.protocol import Framework, Start
 
 
 class Job:
@@ -25,7 +25,9 @@ class Job:
         self._frameworks = tuple(frameworks)
         self._resume_from: str | None = None
         self._is_baseline = True
-        self._on_ask: Callable[[], None] = _nothing
+        self._restarting = False
+        self._changes: Mapping[str, object] = {}
+        self._on_ask: Callable[[str], None] = _nothing
         self._on_step: Callable[[], None] = _nothing
         self._pattern: str | None = None
 
@@ -34,7 +36,7 @@ class Job:
 
     @property
     def dir(self) -> str:
-        """The absolute path of the directory to write into; the same in every experiment of a test."""
+        """The absolute path of the directory to write into; the same in all experiments of a test but for a moved one."""
         return str(self._dir)
 
     @property
@@ -50,7 +52,7 @@ class Job:
     @property
     def resume_from(self) -> str | None:
         """The absolute path of the checkpoint to resume from, or None to start afresh; pass it to the training code."""
-        self._on_ask()
+        self._on_ask("resume_from")
         return self._resume_from
 
     @property
@@ -60,8 +62,18 @@ class Job:
 
     @property
     def restarting(self) -> bool:
-        """Whether this is a restart after a crash, in which a job with a search of its own looks for itself."""
-        return False
+        """Whether this is a restart, as after a crash: the job has to search `dir` for the newest checkpoint itself.
+
+        `resume_from` is None then. A job that resumes whatever it finds need not ask.
+        """
+        self._on_ask("restarting")
+        return self._restarting
+
+    @property
+    def changed(self) -> Mapping[str, object]:
+        """Settings that have another value in this experiment, by name; `train` applies them to a framework's trainer."""
+        self._on_ask("changed")
+        return self._changes
 
     def step(self) -> None:
         """Declare that an optimizer step ends here, where no torch optimizer tells."""
@@ -78,7 +90,7 @@ class Job:
         self._pattern = pattern
 
     def train(self, trainer: object, *args: object, max_steps: int | None = None, **kwargs: object) -> object:
-        """Train a trainer object of a known framework: resume it where this experiment asks for that.
+        """Train a trainer object of a known framework: resume it, or have it search, where this experiment asks for that.
 
         Args:
             trainer: such as a `transformers.Trainer` or a `lightning.pytorch.Trainer`.
@@ -90,7 +102,8 @@ class Job:
         """
         for framework in self._frameworks:
             if framework.drives(trainer):
-                return framework.train(trainer, self.resume_from, max_steps, *args, **kwargs)
+                start: Start = True if self.restarting else self.resume_from
+                return framework.train(trainer, start, max_steps, *args, **kwargs)
         names = ", ".join(framework.name for framework in self._frameworks) or "none"
         message = (
             f"ckpt_job.train got {type(trainer).__module__}.{type(trainer).__qualname__}, which no known framework drives "
@@ -98,10 +111,21 @@ class Job:
         )
         raise InvalidArgument(message)
 
-    def enter(
-        self, *, resume_from: Path | None, is_baseline: bool, on_ask: Callable[[], None], on_step: Callable[[], None]
+    def enter(  # noqa: PLR0913 - all that an experiment decides
+        self,
+        directory: Path,
+        *,
+        resume_from: Path | None,
+        is_baseline: bool,
+        restarting: bool,
+        changes: Mapping[str, object],
+        on_ask: Callable[[str], None],
+        on_step: Callable[[], None],
     ) -> None:
         """Answer for one experiment from now on; called by the engine in the experiment's process."""
+        self._dir = directory
+        self._restarting = restarting
+        self._changes = changes
         self._resume_from = None if resume_from is None else str(resume_from)
         self._is_baseline = is_baseline
         self._on_ask = on_ask
@@ -113,5 +137,5 @@ class Job:
         return self._pattern
 
 
-def _nothing() -> None:
+def _nothing(*_: object) -> None:
     return None

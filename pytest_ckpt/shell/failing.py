@@ -65,8 +65,12 @@ def kept(lab: Lab) -> tuple[str, ...]:
 
 
 def sections(lab: Lab) -> tuple[tuple[str, ...], ...]:
-    """Return the captured output of the baseline and of runs that failed."""
-    runs = [run for run in lab.runs.values() if run.experiment.kind == "baseline" or not run.outcome.ok]
+    """Return the captured output of the baseline and of runs that failed, though nothing was damaged before."""
+    runs = [
+        run
+        for run in lab.runs.values()
+        if run.experiment.kind == "baseline" or (not run.outcome.ok and run.experiment.damage is None)
+    ]
     return tuple(
         (f"ckpt {run.experiment.title} {title}", _shown(text)) for run in runs for title, text in run.sections.items()
     )

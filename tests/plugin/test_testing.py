@@ -170,7 +170,7 @@ class GoodFramework:
         return False
 
     def train(
-        self, trainer: object, resume_from: str | None, max_steps: int | None, *args: object, **kwargs: object
+        self, trainer: object, resume_from: object, max_steps: int | None, *args: object, **kwargs: object
     ) -> object:
         """Train nothing."""
         del trainer, resume_from, max_steps, args, kwargs

@@ -50,6 +50,7 @@ def test_a_run_tells_which_frameworks_it_has_imported(tmp_path: Path) -> None:
     plan = RunPlan(
         job=Job(directory),
         body=body,
+        directory=directory,
         folder=tmp_path,
         store=tmp_path / "evidence",
         seed=0,

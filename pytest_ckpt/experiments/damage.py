@@ -1,0 +1,41 @@
+"""Damaging a job's directory as lost files, cut transfers and forgotten runs do."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pytest_ckpt.records.experiment import Damage
+
+#: By how many nanoseconds what another run left is older: thirty days.
+_LONG_AGO: Final = 30 * 24 * 3600 * 10**9
+
+
+def inflict(damage: Damage, root: Path) -> None:
+    """Damage the directory `root`."""
+    path = root / damage.path
+    match damage.kind:
+        case "missing" if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        case "missing":
+            path.unlink()
+        case "cut":
+            os.truncate(path, path.stat().st_size // 2)
+        case "stale":
+            _leave_copy(path, root / damage.target)
+
+
+def _leave_copy(path: Path, target: Path) -> None:
+    """Copy a file or directory, as if it had been written long ago."""
+    if path.is_dir():
+        shutil.copytree(path, target, symlinks=True)
+    else:
+        shutil.copy2(path, target)
+    for each in (*target.rglob("*"), target):
+        if not each.is_symlink():
+            time = each.stat().st_mtime_ns - _LONG_AGO
+            os.utime(each, ns=(time, time))
