@@ -14,6 +14,7 @@ def builtin() -> tuple[type[Contract], ...]:
     from pytest_ckpt.contracts.completeness import Complete
     from pytest_ckpt.contracts.contents import Faithful
     from pytest_ckpt.contracts.failing import OnError
+    from pytest_ckpt.contracts.latest import Latest
     from pytest_ckpt.contracts.purity import Pure
     from pytest_ckpt.contracts.resuming import Resumable
     from pytest_ckpt.contracts.retention import Retention
@@ -33,6 +34,7 @@ def builtin() -> tuple[type[Contract], ...]:
         Compact,
         Resumable,
         StableSchedule,
+        Latest,
         Pure,
         OnError,
     )

@@ -142,7 +142,7 @@ class Trajectory:
             case "ema":
                 return self._averages_that_differ(left, right)
             case "buffers" | "weights":
-                left, right = _common_models(left, right)
+                left, right = common_models(left, right)
         return keys_that_differ(left, right, self._slack(name, first=first))
 
     def _slack(self, name: str, *, first: bool) -> float | None:
@@ -230,7 +230,7 @@ def _digests(average: Mapping[str, Reading]) -> dict[str, str]:
     return {name: reading.digest for name, reading in average.items()}
 
 
-def _common_models(left: Component, right: Component) -> tuple[Component, Component]:
+def common_models(left: Component, right: Component) -> tuple[Component, Component]:
     """Keep the readings of models that both sides know: one that is used later in a step may not be known yet."""
     labels = {key.split(":", 1)[0] for key in left} & {key.split(":", 1)[0] for key in right}
     if not labels:

@@ -60,7 +60,7 @@ def prepare(  # noqa: PLR0913 - where from, where to
         store.materialise(initial, root)
         return Start(tree=initial, root=root, resume_from=None, seed=seed_of(seed_text))
     checkpoint = origin.checkpoint(experiment.checkpoint)
-    tree = as_saved(checkpoint, origin)
+    tree = as_left(checkpoint, origin) if experiment.kind == "restart" else as_saved(checkpoint, origin)
     if experiment.moved:
         empty(root)
         root = moved(root)
@@ -86,6 +86,16 @@ def as_saved(checkpoint: Checkpoint, run: RunRecord) -> Tree:
     settled = checkpoint.look if checkpoint.settled is None else checkpoint.settled
     for path in (checkpoint.path, *checkpoint.others):
         tree = tree.with_subtree(path, run.looks[settled].tree)
+    return tree
+
+
+def as_left(checkpoint: Checkpoint, run: RunRecord) -> Tree:
+    """Return the directory as it was when all was saved that is saved with the checkpoint, at the same step."""
+    last = max(n for n, look in enumerate(run.looks) if look.step == run.looks[checkpoint.look].step)
+    tree = run.looks[last].tree
+    if checkpoint.settled is not None and checkpoint.settled > last:
+        for path in (checkpoint.path, *checkpoint.others):
+            tree = tree.with_subtree(path, run.looks[checkpoint.settled].tree)
     return tree
 
 

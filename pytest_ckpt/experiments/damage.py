@@ -25,6 +25,8 @@ def inflict(damage: Damage, root: Path) -> None:
             path.unlink()
         case "cut":
             os.truncate(path, path.stat().st_size // 2)
+        case "renamed":
+            path.rename(root / damage.target)
         case "stale":
             _leave_copy(path, root / damage.target)
 

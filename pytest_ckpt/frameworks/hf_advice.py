@@ -42,6 +42,13 @@ def component(name: str, checkpoint: Checkpoint, facts: FrameworkFacts) -> Advic
         return _interval(facts)
     if name == "files":
         return _absent(checkpoint)
+    if name == "moved":
+        return _moved(facts)
+    if name == "latest":
+        return Advice(
+            cause="transformers loads optimizer.pt and scheduler.pt only where both are there, and rng_state.pth only where it "
+            "is there; without them it starts those anew and says nothing."
+        )
     if name in {"data", "steps"}:
         return _position(name, facts)
     if name in {"optimizer", "lr", "scheduler"} and is_set(facts.settings, "save_only_model"):
@@ -71,6 +78,16 @@ def _absent(checkpoint: Checkpoint) -> Advice:
         cause=f"{checkpoint.path} has no {' and no '.join(without)}; transformers resumes without it and says nothing: "
         "training goes on with a fresh state.",
         fix="find out what removes or skips it, and save the whole checkpoint; or say save_only_model=True.",
+    )
+
+
+def _moved(facts: FrameworkFacts) -> Advice:
+    """Explain why the best checkpoint is not found in another directory."""
+    later = " until a later save renews the record, and there was none" if version_of(facts.version) >= (4, 50) else ""
+    return Advice(
+        cause="trainer_state.json stores best_model_checkpoint as an absolute path; transformers does not find that in the "
+        f"old directory, says so in a warning and goes on without it{later}.",
+        fix="after a move put the new path into trainer_state.json of the checkpoint to resume from.",
     )
 
 

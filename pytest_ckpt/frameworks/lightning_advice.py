@@ -28,6 +28,13 @@ def component(name: str, checkpoint: Checkpoint, facts: FrameworkFacts) -> Advic
             return _count(facts)
         case "rng":
             return _random_states()
+        case "latest":
+            return Advice(
+                fix="give ModelCheckpoint save_last=True: ckpt_path='last' looks for nothing but last.ckpt, and begins "
+                "from scratch where there is none."
+            )
+        case "moved":
+            return _moved()
         case "data":
             return _position(checkpoint, facts)
         case "steps" | "lr" | "scheduler" | "counter":
@@ -46,6 +53,14 @@ def _random_states() -> Advice:
         "numbers after a resume. Its documentation leaves that to the user.",
         fix="save and restore them in state_dict and load_state_dict of a callback; or promise no more than "
         "ckpt_resumable('state').",
+    )
+
+
+def _moved() -> Advice:
+    return Advice(
+        cause="ModelCheckpoint restores best_model_score and best_k_models only where its dirpath is the one they were saved "
+        "with; elsewhere it warns and begins anew, so that the first save after the resume counts as the best.",
+        fix="after a move replace the old path in checkpoint['callbacks'] of the file to resume from, or choose the best by hand.",
     )
 
 

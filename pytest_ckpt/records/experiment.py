@@ -21,12 +21,12 @@ class Damage(Record):
 
     Attributes:
         kind: `missing` removes what is at `path`, `cut` leaves the first half of a file, `stale` leaves a copy of `path`
-            from long ago at `target`, as an earlier run would have.
+            from long ago at `target`, as an earlier run would have, and `renamed` moves `path` to `target`.
         path: relative to the job's directory.
-        target: the path of the copy.
+        target: the path of the copy, or the new path.
     """
 
-    kind: Literal["missing", "cut", "stale"]
+    kind: Literal["missing", "cut", "stale", "renamed"]
     path: str
     target: str = ""
 

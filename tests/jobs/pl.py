@@ -187,5 +187,5 @@ def fit(
     lightning.seed_everything(1, verbose=False)
     trainer = lightning.Trainer(default_root_dir=job.dir, callbacks=list(callbacks), **settings)
     loaders = [loader() if data is None else data, *([] if validation is None else [validation])]
-    trainer.fit(model(package) if module is None else module, *loaders, ckpt_path=job.resume_from)
+    trainer.fit(model(package) if module is None else module, *loaders, ckpt_path="last" if job.restarting else job.resume_from)
     return trainer

@@ -1,0 +1,155 @@
+"""The contract that a restart goes on from the newest whole checkpoint, or says that it can't."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from pytest_ckpt.contracts import explain_latest, undecidable
+from pytest_ckpt.contracts.contents import nothing_saved
+from pytest_ckpt.contracts.explain_saving import no_steps
+from pytest_ckpt.contracts.restarts import Restarted, Scene
+from pytest_ckpt.errors import InvalidArgument
+from pytest_ckpt.records.experiment import Damage, Experiment, restart
+from pytest_ckpt.records.verdict import Finding, Verdict, held, inconclusive, violated
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from pytest_ckpt.contracts.base import Contract, Evidence
+    from pytest_ckpt.records.run import RunRecord
+
+
+@dataclass(frozen=True)
+class Latest:
+    """A restart goes on from the newest whole checkpoint; a damaged one is skipped or refused, never used in silence.
+
+    `damaged=False` leaves out the restarts in which a file of the newest checkpoint is missing or cut. With
+    `fall_back=True`, refusing a damaged checkpoint while an older one is there breaks the promise, too; with `stale=True`,
+    so does taking one with a higher number that another run has left.
+    """
+
+    name: ClassVar[str] = "latest"
+    _: KW_ONLY
+    damaged: bool = True
+    fall_back: bool = False
+    stale: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("damaged", "fall_back", "stale"):
+            given: object = getattr(self, name)
+            if not isinstance(given, bool):
+                message = f"{name} must be True or False; got {given!r}"
+                raise InvalidArgument(message)
+
+    @classmethod
+    def default(cls) -> Contract | None:
+        """Leave it out of the default set."""
+        return None
+
+    # -- which experiments -------------------------------------------------------------------------------------------
+
+    def plan(self, evidence: Evidence) -> Iterable[Experiment]:
+        """Restart the job as it was; where that goes on rightly, in damaged directories as well."""
+        scene = Scene.of(evidence.baseline)
+        if scene is None:
+            return
+        yield _intact(scene)
+        run = evidence.of(_intact(scene))
+        if run is None or Restarted.of(run, scene, evidence.baseline).way != "newest":
+            return
+        if evidence.baseline.asked_resume_from:
+            yield _absent(scene)
+        yield from (restart(scene.newest.identity, damage=damage) for damage in self._damages(scene))
+        finished = Scene.of(evidence.baseline, finished=True)
+        if finished is not None:
+            yield _intact(finished)
+        if _any_differs(self._restarted(evidence, scene)):
+            yield restart(scene.newest.identity, stop_after=2)  # whether the job restarts alike at all
+
+    def _damages(self, scene: Scene) -> Iterator[Damage]:
+        if self.damaged:
+            yield from scene.damages()
+        if self.stale and scene.stale is not None:
+            yield scene.stale
+        if scene.renamed is not None:
+            yield scene.renamed
+
+    # -- the verdict -------------------------------------------------------------------------------------------------
+
+    def judge(self, evidence: Evidence) -> Verdict:
+        """Tell where each restart went on from."""
+        baseline, scene = evidence.baseline, Scene.of(evidence.baseline)
+        if scene is None:
+            return inconclusive(self.name, _nothing_to_find(baseline))
+        run = evidence.runs[_intact(scene)]
+        intact = Restarted.of(run, scene, baseline)
+        if intact.way in {"scratch", "idle"} and not _searches(run):
+            return inconclusive(self.name, explain_latest.does_not_search(scene))
+        if intact.way != "newest":
+            return violated(self.name, explain_latest.wrong_choice(intact, scene, run, evidence.advisor))
+        restarted = self._restarted(evidence, scene)
+        if _any_differs(restarted):
+            again = evidence.of(restart(scene.newest.identity, stop_after=2))
+            if again is not None and Restarted.of(again, scene, baseline, run).difference is not None:
+                return inconclusive(self.name, explain_latest.restarts_differ(scene))
+        findings = list(self._findings(evidence, scene, restarted))
+        if findings:
+            return violated(self.name, *findings)
+        return held(self.name, explain_latest.holds(scene, restarted))
+
+    def _restarted(self, evidence: Evidence, scene: Scene) -> dict[Damage, Restarted]:
+        """Return what each restart in a damaged directory did, as far as they were made."""
+        intact = evidence.of(_intact(scene))
+        runs = {damage: evidence.of(restart(scene.newest.identity, damage=damage)) for damage in self._damages(scene)}
+        return {
+            damage: Restarted.of(run, scene, evidence.baseline, intact)
+            for damage, run in runs.items()
+            if run is not None
+        }
+
+    def _findings(self, evidence: Evidence, scene: Scene, restarted: dict[Damage, Restarted]) -> Iterator[Finding]:
+        damaged = {damage: found for damage, found in restarted.items() if damage.kind in {"missing", "cut"}}
+        yield from explain_latest.silent(damaged, scene, evidence.advisor)
+        if self.fall_back and scene.older:
+            yield from explain_latest.refusals(damaged, scene)
+        for damage, found in restarted.items():
+            if damage.kind == "stale" and found.way not in {"newest", "refused"}:
+                yield explain_latest.took_stale(damage, found, scene)
+            if damage.kind == "renamed" and found.way == "older":
+                yield explain_latest.by_letters(damage, found, scene)
+        yield from self._others(evidence, scene)
+
+    def _others(self, evidence: Evidence, scene: Scene) -> Iterator[Finding]:
+        """Yield what is wrong with a path that is not there, and with a run that has ended."""
+        absent = evidence.of(_absent(scene))
+        if absent is not None and absent.outcome.ok and absent.asked_resume_from:
+            yield explain_latest.path_ignored(Restarted.of(absent, scene, evidence.baseline), scene)
+        finished = Scene.of(evidence.baseline, finished=True)
+        run = None if finished is None else evidence.of(_intact(finished))
+        if finished is not None and run is not None and run.outcome.ok and run.steps:
+            yield explain_latest.trains_on(Restarted.of(run, finished, evidence.baseline), finished)
+
+
+def _intact(scene: Scene) -> Experiment:
+    return restart(scene.newest.identity)
+
+
+def _any_differs(restarted: Mapping[Damage, Restarted]) -> bool:
+    return any(found.difference is not None for damage, found in restarted.items() if damage.kind != "renamed")
+
+
+def _absent(scene: Scene) -> Experiment:
+    """Return the experiment that is told to resume from a checkpoint that is not there."""
+    damage = Damage(kind="missing", path=scene.newest.path)
+    return Experiment(kind="resume", checkpoint=scene.newest.identity, damage=damage, stop_after=1)
+
+
+def _searches(run: RunRecord) -> bool:
+    return "restarting" in run.asked
+
+
+def _nothing_to_find(run: RunRecord) -> Finding:
+    if run.last_step == 0:
+        return no_steps()
+    return nothing_saved(run) if Scene.of(run, finished=True) is None else undecidable.only_last_step(run)

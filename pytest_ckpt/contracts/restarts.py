@@ -1,0 +1,164 @@
+"""What a restart finds in the job's directory, and what it did with that: from which step it went on, and in which state."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+from pytest_ckpt.contracts.base import promised
+from pytest_ckpt.contracts.trajectory import StepDifference, Trajectory, common_models
+from pytest_ckpt.records.experiment import Damage
+from pytest_ckpt.records.state import keys_that_differ
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pytest_ckpt.records.checkpoint import Checkpoint
+    from pytest_ckpt.records.run import RunRecord
+
+#: How many files of a checkpoint are damaged, one at a time; of a sharded model the others are like those.
+_AT_MOST: Final = 12
+
+_NUMBER: Final = re.compile(r"[0-9]+")
+
+#: `newest`: it went on from the newest whole checkpoint; `older`: from one before; `scratch`: from the beginning;
+#: `elsewhere`: with weights of no step that it could know; `refused`: with an error; `idle`: it ended well and trained nothing.
+Way: TypeAlias = Literal["newest", "older", "scratch", "elsewhere", "refused", "idle"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """What lies in the directory as the job is started again.
+
+    Attributes:
+        newest: the checkpoint that was saved last.
+        files: its files, and those of others that were saved with it, such as `last.ckpt`.
+        step: which step it promises to hold.
+        older: the steps of other checkpoints there.
+        foreign: what was there before the job was first started.
+        stale: how to leave the checkpoint of another run beside them that has a higher number; None where names have none.
+        renamed: how to give the newest a number with one more digit; None where it has none, or is alone.
+    """
+
+    newest: Checkpoint
+    files: tuple[str, ...]
+    step: int
+    older: tuple[int, ...]
+    foreign: tuple[str, ...] = ()
+    stale: Damage | None = None
+    renamed: Damage | None = None
+
+    @classmethod
+    def of(cls, run: RunRecord, *, finished: bool = False) -> Scene | None:
+        """Return what lay there after the last save that steps follow, or after the one of the last step."""
+        own = [checkpoint for checkpoint in promised(run) if not checkpoint.foreign]
+        fitting = [c for c in own if (run.step_of(c) == run.last_step) == finished]
+        if not fitting:
+            return None
+        newest = max(fitting, key=lambda checkpoint: (run.step_of(checkpoint), checkpoint.look))
+        step = run.step_of(newest)
+        older = [c for c in _beside(newest, own, run) if run.step_of(c) < step]
+        steps = tuple(sorted({run.step_of(checkpoint) for checkpoint in older}))
+        foreign = tuple(checkpoint.path for checkpoint in run.checkpoints if checkpoint.foreign)
+        return cls(
+            newest=newest,
+            files=_saved_with(newest, run)[:_AT_MOST],
+            step=step,
+            older=steps,
+            foreign=foreign,
+            stale=_stale(newest, sorted(older, key=run.step_of)),
+            renamed=_renamed(newest) if older else None,
+        )
+
+    def damages(self) -> tuple[Damage, ...]:
+        """Return each way of damaging one file of the newest checkpoint."""
+        return tuple(Damage(kind=kind, path=path) for path in self.files for kind in ("missing", "cut"))
+
+
+def _saved_with(newest: Checkpoint, run: RunRecord) -> tuple[str, ...]:
+    """Return the files of the checkpoint and of those that were saved after the same step, its own first."""
+    others = [c for c in run.written if c.saved_after == newest.saved_after and c is not newest]
+    return (*newest.files, *(path for checkpoint in others for path in checkpoint.files if path not in newest.files))
+
+
+def _beside(newest: Checkpoint, own: Sequence[Checkpoint], run: RunRecord) -> Iterator[Checkpoint]:
+    """Yield the checkpoints that were there beside the newest, under names that nothing has been written to since."""
+    tree = run.looks[newest.look].tree
+    so_far = [checkpoint for checkpoint in own if checkpoint.look <= newest.look and checkpoint.path in tree]
+    for checkpoint in so_far:
+        if checkpoint.version == max(other.version for other in so_far if other.path == checkpoint.path):
+            yield checkpoint
+
+
+def _stale(newest: Checkpoint, older: Sequence[Checkpoint]) -> Damage | None:
+    """Return the first of the older checkpoints that has a number, under one above the newest's."""
+    above = (newest.claimed or 0) + 9000
+    targets = ((checkpoint.path, _with_number(checkpoint, above)) for checkpoint in older)
+    return next((Damage(kind="stale", path=path, target=target) for path, target in targets if target), None)
+
+
+def _renamed(newest: Checkpoint) -> Damage | None:
+    """Return the newest under the next number that has one more digit: by the letters of its name it is not the last then."""
+    target = _with_number(newest, 10 ** len(str(newest.claimed)))
+    return Damage(kind="renamed", path=newest.path, target=target) if target and not newest.others else None
+
+
+def _with_number(checkpoint: Checkpoint, number: int) -> str:
+    """Return a checkpoint's path with another number in its name, padded as it is; empty if its name has none."""
+    folder, slash, name = checkpoint.path.rpartition("/")
+    own = [match for match in _NUMBER.finditer(name) if int(match[0]) == checkpoint.claimed]
+    if not own:
+        return ""
+    digits = own[-1]
+    return f"{folder}{slash}{name[: digits.start()]}{number:0{len(digits[0])}d}{name[digits.end() :]}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restarted:
+    """What a run that was started again did.
+
+    Attributes:
+        way: where it went on from.
+        step: the step it went on from, where that is known.
+        difference: in what its first step differs from the one of a restart without damage; None if in nothing.
+        message: the first line of the error with which it refused.
+    """
+
+    way: Way
+    step: int | None = None
+    difference: StepDifference | None = None
+    message: str = ""
+
+    @classmethod
+    def of(cls, run: RunRecord, scene: Scene, baseline: RunRecord, intact: RunRecord | None = None) -> Restarted:
+        """Tell what a run did with a scene; `intact` is the same without the damage."""
+        if not run.outcome.ok:
+            lines = run.outcome.message.splitlines() or [run.outcome.status]
+            return cls(way="refused", message=lines[0])
+        if not run.steps:
+            return cls(way="idle")
+        found = _steps_before(run, baseline)
+        if scene.step in found:
+            difference = None if intact is None else _difference(run, intact, baseline, scene)
+            return cls(way="newest", step=scene.step, difference=difference)
+        earlier = [step for step in found if step in scene.older]
+        if earlier:
+            return cls(way="older", step=earlier[-1])
+        if 0 in found:
+            return cls(way="scratch", step=0)
+        return cls(way="elsewhere", step=found[-1] if found else None)
+
+
+def _steps_before(run: RunRecord, baseline: RunRecord) -> tuple[int, ...]:
+    """Return after which steps of the baseline the weights were those with which a run's first step began."""
+    began = run.steps[0].state.get("weights", {})
+    states = [(step.index - 1, step.state.get("weights", {})) for step in baseline.steps]
+    return tuple(number for number, weights in states if not keys_that_differ(*common_models(weights, began)))
+
+
+def _difference(run: RunRecord, intact: RunRecord, baseline: RunRecord, scene: Scene) -> StepDifference | None:
+    """Return in what the first step differs from that of the restart without damage."""
+    trajectory = replace(Trajectory.of(baseline), run=intact)
+    found = trajectory.first_difference(run.steps[:1], 0, "exact")
+    return None if found is None else replace(found, step=scene.step + 1)
