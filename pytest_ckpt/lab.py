@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 from pytest_ckpt.advising import FrameworkAdvisor
 from pytest_ckpt.checkpoints.catalogue import catalogue
 from pytest_ckpt.checkpoints.content import StateTable
+from pytest_ckpt.checkpoints.pointers import absolute_pointers
 from pytest_ckpt.checkpoints.reading import FileContent, ReadError, read_tensors
+from pytest_ckpt.checkpoints.returned import unsaved_in_the_end
 from pytest_ckpt.checkpoints.store import EvidenceStore
 from pytest_ckpt.checkpoints.units import Unit
 from pytest_ckpt.contracts.base import Evidence, NoAdvice
@@ -207,7 +209,9 @@ class Lab:
             frameworks=tuple(seen.frameworks.values()),
             sections=sections(plan),
             asked=frozenset(seen.asked),
+            unsaved=unsaved_in_the_end(seen.steps, seen.states, seen.looks, self._read),
             strays=self._strays(seen),
+            pointers=absolute_pointers(seen.looks, self._store, plan.directory),
             notes=(*notes, *seen.notes),
             checkpoints=self._checkpoints(seen),
         )

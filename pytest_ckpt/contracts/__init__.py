@@ -15,6 +15,7 @@ def builtin() -> tuple[type[Contract], ...]:
     from pytest_ckpt.contracts.contents import Faithful
     from pytest_ckpt.contracts.failing import OnError
     from pytest_ckpt.contracts.latest import Latest
+    from pytest_ckpt.contracts.moving import Relocatable
     from pytest_ckpt.contracts.purity import Pure
     from pytest_ckpt.contracts.resuming import Resumable
     from pytest_ckpt.contracts.retention import Retention
@@ -35,6 +36,7 @@ def builtin() -> tuple[type[Contract], ...]:
         Resumable,
         StableSchedule,
         Latest,
+        Relocatable,
         Pure,
         OnError,
     )

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from pytest_ckpt.records.experiment import Experiment
     from pytest_ckpt.records.run import BestModel, RunRecord
-    from pytest_ckpt.records.state import Reading
 
 
 @dataclass(frozen=True)
@@ -155,7 +154,7 @@ class _Choice:
         if not self.best.loads or self.chosen is None or self.chosen < 1:
             return None
         expected = self.run.steps[self.chosen - 1].state.get("update", {})
-        found = {**self.run.steps[-1].state.get("update", {}), **self._at_exit()}
+        found = self.run.last_weights
         other = [key for key in expected if key in found and found[key].differs_from(expected[key])]
         if not other:
             return None
@@ -166,17 +165,6 @@ class _Choice:
             "load the best checkpoint by hand after training, or look for the warning of the framework.",
             self.chosen,
         )
-
-    def _at_exit(self) -> dict[str, Reading]:
-        """Return the weights that were seen after the last step, the latest of each."""
-        kind, last = "weights/", self.run.last_step
-        later = (state.readings for state in self.run.states if state.step == last)
-        return {
-            key.removeprefix(kind): value
-            for readings in later
-            for key, value in readings.items()
-            if key.startswith(kind)
-        }
 
     def _all_nan(self) -> Finding:
         return self._finding(

@@ -37,20 +37,15 @@ def version_of(text: str) -> tuple[int, ...]:
 
 
 def component(name: str, checkpoint: Checkpoint, facts: FrameworkFacts) -> Advice:
-    """Explain why a component, or the number of steps, differs after a resume; or why too few were saved (`count`)."""
-    if name == "count":
-        return _interval(facts)
+    """Explain why a component, or the number of steps, differs after a resume.
+
+    Or why too few were saved (`count`), files are missing (`files`), or the best is not found in a moved directory (`moved`).
+    """
+    by_settings = _by_settings(name, facts)
+    if by_settings is not None:
+        return by_settings
     if name == "files":
         return _absent(checkpoint)
-    if name == "moved":
-        return _moved(facts)
-    if name == "latest":
-        return Advice(
-            cause="transformers loads optimizer.pt and scheduler.pt only where both are there, and rng_state.pth only where it "
-            "is there; without them it starts those anew and says nothing."
-        )
-    if name in {"data", "steps"}:
-        return _position(name, facts)
     if name in {"optimizer", "lr", "scheduler"} and is_set(facts.settings, "save_only_model"):
         return Advice(
             cause=f"{checkpoint.path} was saved with save_only_model=True; transformers resumes without optimizer and "
@@ -65,6 +60,23 @@ def component(name: str, checkpoint: Checkpoint, facts: FrameworkFacts) -> Advic
             fix=f"find out what removes or skips {file}, and save the whole checkpoint.",
         )
     return Advice()
+
+
+def _by_settings(name: str, facts: FrameworkFacts) -> Advice | None:
+    """Answer what the settings and the release alone can answer."""
+    match name:
+        case "count":
+            return _interval(facts)
+        case "moved":
+            return _moved(facts)
+        case "latest":
+            return Advice(
+                cause="transformers loads optimizer.pt and scheduler.pt only where both are there, and rng_state.pth only where "
+                "it is there; without them it starts those anew and says nothing."
+            )
+        case "data" | "steps":
+            return _position(name, facts)
+    return None
 
 
 def _absent(checkpoint: Checkpoint) -> Advice:

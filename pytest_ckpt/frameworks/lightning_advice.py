@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pytest_ckpt.records.verdict import Advice
 
@@ -18,23 +18,45 @@ def version_of(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(".")[:2] if part.isdigit())
 
 
+#: What is so whatever the settings.
+_ALWAYS: Final = {
+    "rng": Advice(
+        cause="Lightning does not save the states of the random generators: dropout, shuffling and augmentation draw other "
+        "numbers after a resume. Its documentation leaves that to the user.",
+        fix="save and restore them in state_dict and load_state_dict of a callback; or promise no more than "
+        "ckpt_resumable('state').",
+    ),
+    "latest": Advice(
+        fix="give ModelCheckpoint save_last=True: ckpt_path='last' looks for nothing but last.ckpt, and begins "
+        "from scratch where there is none."
+    ),
+    "returned": Advice(
+        cause="callbacks such as StochasticWeightAveraging put other weights into the model when training ends, after the last "
+        "save of ModelCheckpoint.",
+        fix="save the model that is to be used by trainer.save_checkpoint(...) after fit.",
+    ),
+    "moved": Advice(
+        cause="ModelCheckpoint restores best_model_score and best_k_models only where its dirpath is the one they were saved "
+        "with; elsewhere it warns and begins anew, so that the first save after the resume counts as the best.",
+        fix="after a move replace the old path in checkpoint['callbacks'] of the file to resume from.",
+    ),
+}
+
+
 # -- a component that a resume does not restore ------------------------------------------------------------------------
 
 
 def component(name: str, checkpoint: Checkpoint, facts: FrameworkFacts) -> Advice:
-    """Explain why a component, or the number of steps, differs after a resume; or why too few were saved (`count`)."""
+    """Explain why a component, or the number of steps, differs after a resume.
+
+    Or why too few were saved (`count`), a restart does not find the newest (`latest`), the model is changed after the last save
+    (`returned`), or the best is not known in a moved directory (`moved`).
+    """
     match name:
         case "count":
             return _count(facts)
-        case "rng":
-            return _random_states()
-        case "latest":
-            return Advice(
-                fix="give ModelCheckpoint save_last=True: ckpt_path='last' looks for nothing but last.ckpt, and begins "
-                "from scratch where there is none."
-            )
-        case "moved":
-            return _moved()
+        case "rng" | "latest" | "returned" | "moved":
+            return _ALWAYS[name]
         case "data":
             return _position(checkpoint, facts)
         case "steps" | "lr" | "scheduler" | "counter":
@@ -45,23 +67,6 @@ def component(name: str, checkpoint: Checkpoint, facts: FrameworkFacts) -> Advic
                 fix="leave save_weights_only at False where a run is to be continued.",
             )
     return Advice()
-
-
-def _random_states() -> Advice:
-    return Advice(
-        cause="Lightning does not save the states of the random generators: dropout, shuffling and augmentation draw other "
-        "numbers after a resume. Its documentation leaves that to the user.",
-        fix="save and restore them in state_dict and load_state_dict of a callback; or promise no more than "
-        "ckpt_resumable('state').",
-    )
-
-
-def _moved() -> Advice:
-    return Advice(
-        cause="ModelCheckpoint restores best_model_score and best_k_models only where its dirpath is the one they were saved "
-        "with; elsewhere it warns and begins anew, so that the first save after the resume counts as the best.",
-        fix="after a move replace the old path in checkpoint['callbacks'] of the file to resume from, or choose the best by hand.",
-    )
 
 
 def _position(checkpoint: Checkpoint, facts: FrameworkFacts) -> Advice:

@@ -84,6 +84,11 @@ def resume(checkpoint: str, *, seeds: Seeds = "fresh") -> Experiment:
     return Experiment(kind="resume", checkpoint=checkpoint, seeds=seeds)
 
 
+def resume_moved(checkpoint: str) -> Experiment:
+    """Return the experiment of `resume(checkpoint)` after the job's directory was moved to another place."""
+    return Experiment(kind="resume", checkpoint=checkpoint, seeds="fresh", moved=True)
+
+
 def control(checkpoint: str, *, stop_after: int = 1) -> Experiment:
     """Return the experiment that resumes from a damaged copy of `checkpoint` and must be seen to differ by so many steps."""
     return Experiment(kind="control", checkpoint=checkpoint, seeds="baseline", stop_after=stop_after)

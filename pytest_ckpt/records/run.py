@@ -9,7 +9,7 @@ from typing import Literal
 from pytest_ckpt.records.checkpoint import Checkpoint
 from pytest_ckpt.records.codec import Record
 from pytest_ckpt.records.experiment import Experiment
-from pytest_ckpt.records.state import StateRecord, StepRecord
+from pytest_ckpt.records.state import Reading, StateRecord, StepRecord
 from pytest_ckpt.records.tree import Tree
 
 
@@ -139,7 +139,11 @@ class RunRecord(Record):
         frameworks: the frameworks that took part.
         sections: captured output by title: `stdout`, `stderr`, `log`, `warnings`.
         asked: what of the experiment the job has read: `resume_from`, `restarting`, `changed`.
+        unsaved: trained parameters that were changed after the last step, as training ended, and are in no file as they
+            are then.
         strays: files that were written outside the job's directory.
+        pointers: links, and files of one line, that are there in the end and name something in the directory by its absolute
+            path; with that path.
         notes: what the reader should know about how the run was made.
     """
 
@@ -153,7 +157,9 @@ class RunRecord(Record):
     frameworks: tuple[FrameworkFacts, ...] = ()
     sections: Mapping[str, str] = field(default_factory=dict)
     asked: frozenset[str] = frozenset()
+    unsaved: tuple[str, ...] = ()
     strays: tuple[str, ...] = ()
+    pointers: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @property
@@ -165,6 +171,17 @@ class RunRecord(Record):
     def last_step(self) -> int:
         """How many optimizer steps were done."""
         return len(self.steps)
+
+    @property
+    def last_weights(self) -> Mapping[str, Reading]:
+        """The weights when the job ended: those of the last update, or what was seen of each after it."""
+        kind, last = "weights/", self.last_step
+        weights = dict(self.steps[-1].state.get("update", {})) if self.steps else {}
+        for state in self.states:
+            if state.step == last:
+                seen = ((key, value) for key, value in state.readings.items() if key.startswith(kind))
+                weights.update((key.removeprefix(kind), value) for key, value in seen)
+        return weights
 
     @property
     def written(self) -> tuple[Checkpoint, ...]:

@@ -13,7 +13,7 @@ DEFAULT_SET: Final = "contract"
 #: The contracts of this package, as `pytest_ckpt.contracts.builtin` has them.
 BUILTIN: Final = (
     *("final_step", "steps", "count", "retention", "best", "complete", "faithful", "compact"),
-    *("resumable", "stable_schedule", "latest", "pure", "on_error"),
+    *("resumable", "stable_schedule", "latest", "relocatable", "pure", "on_error"),
 )
 
 

@@ -39,7 +39,8 @@ def test_a_misspelt_marker(sessions: Sessions) -> None:
         """\
 test_jobs.py::test_job: unknown contract marker ckpt_finalstep; did you mean ckpt_final_step? Known:
   ckpt_final_step, ckpt_steps, ckpt_count, ckpt_retention, ckpt_best, ckpt_complete, ckpt_faithful,
-  ckpt_compact, ckpt_resumable, ckpt_stable_schedule, ckpt_pure, ckpt_on_error\
+  ckpt_compact, ckpt_resumable, ckpt_stable_schedule, ckpt_latest, ckpt_relocatable, ckpt_pure,
+  ckpt_on_error\
 """
     ) == marked(sessions, "ckpt_finalstep")
 
@@ -50,7 +51,7 @@ def test_a_marker_like_no_other(sessions: Sessions) -> None:
         """\
 test_jobs.py::test_job: unknown contract marker ckpt_zzz. Known: ckpt_final_step, ckpt_steps,
   ckpt_count, ckpt_retention, ckpt_best, ckpt_complete, ckpt_faithful, ckpt_compact, ckpt_resumable,
-  ckpt_stable_schedule, ckpt_pure, ckpt_on_error\
+  ckpt_stable_schedule, ckpt_latest, ckpt_relocatable, ckpt_pure, ckpt_on_error\
 """
     ) == marked(sessions, "ckpt_zzz")
 
@@ -140,7 +141,8 @@ test_jobs.py::test_one[2]: ckpt_count(): missing a required argument: 'n'. Right
   xfail=None)
 test_jobs.py::test_two: unknown contract marker ckpt_zount; did you mean ckpt_count? Known:
   ckpt_final_step, ckpt_steps, ckpt_count, ckpt_retention, ckpt_best, ckpt_complete, ckpt_faithful,
-  ckpt_compact, ckpt_resumable, ckpt_stable_schedule, ckpt_pure, ckpt_on_error\
+  ckpt_compact, ckpt_resumable, ckpt_stable_schedule, ckpt_latest, ckpt_relocatable, ckpt_pure,
+  ckpt_on_error\
 """) == usage_error(sessions("-W", "ignore", "-k", "one"))
 
 
@@ -353,6 +355,8 @@ def test_the_manual(sessions: Sessions) -> None:
                 "@pytest.mark.ckpt_compact(slack=1.1, *, xfail=None)",
                 "@pytest.mark.ckpt_resumable(level='exact', *, steps=None, tolerance=None, reseed=True, xfail=None)",
                 "@pytest.mark.ckpt_stable_schedule(*, xfail=None)",
+                "@pytest.mark.ckpt_latest(*, damaged=True, fall_back=False, stale=False, xfail=None)",
+                "@pytest.mark.ckpt_relocatable(*, xfail=None)",
                 "@pytest.mark.ckpt_pure(*, xfail=None)",
                 "@pytest.mark.ckpt_on_error(*, xfail=None)",
             ]
