@@ -50,6 +50,21 @@ def _why_fewer(expected: int, run: RunRecord) -> str:
     return f"{made} were saved and some deleted again: the limit on kept checkpoints is lower than expected."
 
 
+def returned_unsaved(run: RunRecord, advice: Advice) -> Finding:
+    """Describe a model that was changed when training ended, after all was saved."""
+    trained = len(run.steps[-1].state.get("update", {}))
+    return Finding(
+        title=f"the model that training returns is in no checkpoint: {len(run.unsaved)} of {trained} trained parameters were "
+        f"changed after step {run.last_step}, the last, and not saved",
+        rows=(("changed", f"{run.unsaved[0].split(':', 1)[-1]} first"), ("saved at", steps_text(run.saved_steps))),
+        cause=advice.cause
+        or "something changes the weights when training ends, such as an average that is swapped in.",
+        fix=advice.fix or "save the model once more after that, or leave the trained weights in place.",
+        step=run.last_step,
+        component="weights",
+    )
+
+
 def missing_final(run: RunRecord, advice: Advice) -> Finding:
     """Describe why no checkpoint that remains holds the last step."""
     last = run.last_step

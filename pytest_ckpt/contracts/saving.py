@@ -43,6 +43,9 @@ class FinalStep:
         if run.last_step == 0:
             return inconclusive(self.name, no_steps())
         holding = holding_last(run, weights_only=self.weights_only)
+        if holding and run.unsaved:
+            advice = evidence.advisor.component("returned", holding[-1])
+            return violated(self.name, explain_saving.returned_unsaved(run, advice))
         if holding:
             return held(self.name, f"step {run.last_step}, the last one, is on disk in {holding[-1].path}")
         unclear = [c for c in run.kept if not c.foreign and self._may_hold_last(c, run)]

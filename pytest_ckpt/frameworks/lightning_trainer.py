@@ -77,7 +77,9 @@ class LightningTrainer:
             callback = callback_type()
             trainer.callbacks.insert(0, callback)  # those that save come last
             try:
-                return fit(trainer, *args, **kwargs)
+                result = fit(trainer, *args, **kwargs)
+                observer.look("train_end")
+                return result
             finally:
                 trainer.callbacks.remove(callback)
 
@@ -193,7 +195,6 @@ def _callback_type(callbacks: ModuleType, facts_of: Any, observer: Observer) -> 
         def on_train_end(self, trainer: Any, pl_module: Any) -> None:
             del pl_module
             observer.framework(facts_of(trainer, observer, self._scores))
-            observer.look("train_end")
 
     return Teller
 

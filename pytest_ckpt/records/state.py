@@ -115,7 +115,7 @@ class StateRecord(Record):
 
     Attributes:
         step: how many steps were done.
-        when: `start` (before the first update), `save`, `forward` or `exit`.
+        when: `start` (before the first update), `save`, `forward`, `train_end` (a framework said so) or `exit`.
         readings: the tensors whose value is new since the last reading, by `component/key`.
     """
 

@@ -144,8 +144,12 @@ class _Observer:
         self.changes = dict(plan.changes)
         self.expect_told = probe.expect_told
         self.end_step = probe.end_step
-        self.look = probe.look
         self._probe = probe
+
+    def look(self, phase: str) -> None:
+        self._probe.look(phase)
+        if phase == "train_end":
+            self._probe.state(phase)
 
     def framework(self, facts: FrameworkFacts) -> None:
         self._journal.write("framework", facts)
