@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from pytest_ckpt.contracts.contents import nothing_saved
 from pytest_ckpt.contracts.explain_saving import checkpoints_text, no_steps, some_of
-from pytest_ckpt.contracts.leftovers import leftovers
+from pytest_ckpt.contracts.leftovers import is_temporary, leftovers
 from pytest_ckpt.records.verdict import Finding, Verdict, held, inconclusive, violated
 
 if TYPE_CHECKING:
@@ -61,6 +61,11 @@ class Complete:
         return held(self.name, f"{checkpoints_text(len(kept))} whole: {parse}")
 
 
+def is_whole(checkpoint: Checkpoint, run: RunRecord, advisor: Advisor) -> bool:
+    """Say whether a checkpoint has all its files, and nothing that marks it as unfinished."""
+    return not any(_wrong(checkpoint, run, advisor)) and not any(map(is_temporary, checkpoint.files))
+
+
 def _wrong(checkpoint: Checkpoint, run: RunRecord, advisor: Advisor) -> Iterator[Finding]:
     """Yield what is wrong with one checkpoint."""
     if checkpoint.problem:
@@ -106,7 +111,7 @@ def _missing_shards(names: Iterable[str]) -> list[str]:
 
 def _usual_names(checkpoint: Checkpoint, run: RunRecord) -> tuple[list[str], int] | None:
     """Return the files that all its siblings have and it lacks, and how many siblings it has."""
-    siblings = [other for other in run.written if other is not checkpoint and _family(other) == _family(checkpoint)]
+    siblings = [other for other in run.written if other is not checkpoint and family(other) == family(checkpoint)]
     if len(siblings) < _SIBLINGS:
         return None
     usual = set.intersection(*(set(map(_open_number, _names(other))) for other in siblings))
@@ -114,7 +119,8 @@ def _usual_names(checkpoint: Checkpoint, run: RunRecord) -> tuple[list[str], int
     return (missing, len(siblings)) if missing else None
 
 
-def _family(checkpoint: Checkpoint) -> str:
+def family(checkpoint: Checkpoint) -> str:
+    """Return the name that a checkpoint shares with those that are saved like it, their numbers left open."""
     return _open_number(checkpoint.path)
 
 

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from pytest_ckpt.contracts.difference_rows import components_text
 from pytest_ckpt.contracts.explain_saving import steps_text
 from pytest_ckpt.records.verdict import Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Sequence
 
     from pytest_ckpt.contracts.base import Advisor
     from pytest_ckpt.contracts.restarts import Restarted, Scene
+    from pytest_ckpt.records.checkpoint import Checkpoint
     from pytest_ckpt.records.experiment import Damage
     from pytest_ckpt.records.run import RunRecord
-
-#: How many rows of one kind a finding shows.
-_SHOWN: Final = 8
 
 
 def does_not_search(scene: Scene) -> Finding:
@@ -34,19 +30,10 @@ def does_not_search(scene: Scene) -> Finding:
 
 def wrong_choice(found: Restarted, scene: Scene, run: RunRecord, advisor: Advisor) -> Finding:
     """Describe a restart that does not go on from the newest checkpoint though that is whole."""
-    lost = scene.step - (found.step or 0)
-    newest = scene.newest.path
-    title = {
-        "refused": f"a restart fails beside {newest}, which is whole: {found.message}",
-        "scratch": f"a restart began from scratch beside {newest}: {scene.step} steps are lost, and nothing was said",
-        "older": f"a restart went on from step {found.step}, not from {newest}, the newest: {lost} steps are lost",
-        "idle": f"a restart beside {newest} ended at once, without training and without an error",
-        "elsewhere": f"a restart beside {newest} went on with weights of no step that this run saved",
-    }[found.way]
     advice = advisor.component("latest", scene.newest)
     last_lines = tuple(("", line) for line in run.outcome.traceback.rstrip().splitlines()[-6:])
     return Finding(
-        title=title,
+        title=_choice(found, scene),
         rows=(*_beside(scene), *(last_lines if found.way == "refused" else ())),
         cause=_why_chosen(found, scene) or advice.cause,
         fix=advice.fix or "search where the job saves, by the names under which it saves, and take the highest step.",
@@ -56,9 +43,28 @@ def wrong_choice(found: Restarted, scene: Scene, run: RunRecord, advisor: Adviso
     )
 
 
+def _choice(found: Restarted, scene: Scene) -> str:
+    """Say in a sentence where a restart went on from."""
+    newest, lost = scene.newest.path, scene.step - (found.step or 0)
+    if scene.incomplete and found.way in {"refused", "elsewhere"}:
+        what = "fails at" if found.way == "refused" else "went on from"
+        why = f": {found.message}" if found.way == "refused" else ", and said nothing"
+        return f"a restart {what} {newest}, which is incomplete, though step {scene.step} is there whole{why}"
+    return {
+        "newest": f"a restart went on from {newest}",
+        "refused": f"a restart fails beside {newest}, which is whole: {found.message}",
+        "scratch": f"a restart began from scratch beside {newest}: {scene.step} steps are lost, and nothing was said",
+        "older": f"a restart went on from step {found.step}, not from {newest}, the newest: {lost} steps are lost",
+        "idle": f"a restart beside {newest} ended at once, without training and without an error",
+        "elsewhere": f"a restart beside {newest} went on with weights of no step that this run saved",
+    }[found.way]
+
+
 def _beside(scene: Scene) -> Iterator[tuple[str, str]]:
     """Yield what lay in the directory."""
-    yield "newest", f"{scene.newest.path}, step {scene.step}"
+    yield "newest", f"{scene.newest.path}, " + ("incomplete" if scene.incomplete else f"step {scene.step}")
+    if scene.incomplete:
+        yield "newest whole", f"step {scene.step}"
     yield "older", steps_text(scene.older) if scene.older else "none"
     if scene.foreign:
         yield "of another run", ", ".join(scene.foreign)
@@ -68,11 +74,27 @@ def _why_chosen(found: Restarted, scene: Scene) -> str:
     match found.way:
         case "older":
             return "the search orders the checkpoints otherwise than they were saved, as by the letters of their names."
+        case "elsewhere" | "refused" if scene.incomplete:
+            return "the search takes the newest name and looks neither for missing files nor for a mark that it is unfinished."
         case "elsewhere" if scene.foreign:
             return f"what another run has left is taken for this run's: {', '.join(scene.foreign)}."
         case "scratch" | "refused":
             return "the search does not find what this job saves, by its place or by its name."
     return ""
+
+
+def nothing_whole(checkpoints: Sequence[Checkpoint]) -> Finding:
+    """Describe a job of whose checkpoints none can be resumed from."""
+    return Finding(
+        title=f"none of the {len(checkpoints)} checkpoints is whole, so a restart has nothing to find",
+        fix="ckpt_complete says what is missing.",
+    )
+
+
+def passes_over(found: Restarted, scene: Scene) -> str:
+    """Return the sentence of a job that does not take what is incomplete."""
+    did = f"goes on from step {found.step}" if found.way == "newest" else "refuses it"
+    return f"{scene.newest.path}, the newest, is incomplete, and a restart {did}"
 
 
 def restarts_differ(scene: Scene) -> Finding:
@@ -85,68 +107,11 @@ def restarts_differ(scene: Scene) -> Finding:
     )
 
 
-def silent(restarted: Mapping[Damage, Restarted], scene: Scene, advisor: Advisor) -> Iterator[Finding]:
-    """Yield the restarts that went on with a damaged checkpoint, or without one, and said nothing."""
-    lost = {damage: found for damage, found in restarted.items() if found.way in {"scratch", "idle"} and scene.older}
-    if lost:
-        yield Finding(
-            title=f"with {_name(next(iter(lost)))} a restart began from scratch, though {steps_text(scene.older)} "
-            f"{'is' if len(scene.older) == 1 else 'are'} there whole",
-            rows=tuple(_rows(lost, scene)),
-            cause="what can't be loaded is treated as if nothing were there.",
-            fix="go back to the newest checkpoint that loads, or end with an error; never train from the beginning in silence.",
-            step=1,
-            component="weights",
-            checkpoint=scene.newest.identity,
-        )
-    wrong = {
-        damage: found
-        for damage, found in restarted.items()
-        if found.way == "elsewhere" or (found.way == "newest" and found.difference is not None)
-    }
-    if wrong:
-        yield _degraded(wrong, len(restarted), scene, advisor)
-
-
-def _degraded(wrong: Mapping[Damage, Restarted], tried: int, scene: Scene, advisor: Advisor) -> Finding:
-    damage, first = next(iter(wrong.items()))
-    component = "weights" if first.difference is None else first.difference.component
-    return Finding(
-        title=f"with {_name(damage)} a restart went on all the same, with other {_what(first)}, and said nothing; "
-        f"so did {len(wrong)} of {tried} restarts with a damaged file",
-        rows=tuple(_rows(wrong, scene)),
-        cause=advisor.component("latest", scene.newest).cause
-        or "that a file is missing or cut is not noticed, and what it holds starts anew.",
-        fix="refuse a checkpoint that lacks a file, or skip it for an older one: write a list of its files last, and check it "
-        "before loading.",
-        step=scene.step + 1,
-        component=component,
-        checkpoint=scene.newest.identity,
-    )
-
-
-def refusals(restarted: Mapping[Damage, Restarted], scene: Scene) -> Iterator[Finding]:
-    """Yield the restarts that refused a damaged checkpoint while an older one was there."""
-    refused = {damage: found for damage, found in restarted.items() if found.way == "refused"}
-    if refused:
-        damage, first = next(iter(refused.items()))
-        yield Finding(
-            title=f"with {_name(damage)} a restart fails, though step {scene.older[-1]} is there whole: {first.message}",
-            rows=tuple(_rows(refused, scene)),
-            cause="the search takes the newest name, be it whole or not.",
-            fix="check that a checkpoint is whole before choosing it, and fall back to the one before; or accept that a restart "
-            "has to be helped by hand: fall_back=False.",
-            step=scene.step + 1,
-            component="runs",
-            checkpoint=scene.newest.identity,
-        )
-
-
 def took_stale(damage: Damage, found: Restarted, scene: Scene) -> Finding:
     """Describe a restart that took the checkpoint of another run for its own."""
     return Finding(
         title=f"a restart took {damage.target}, which another run left 30 days before, for the newest: it went on "
-        f"{_from(found)}, not from {scene.newest.path}",
+        f"{went_on(found)}, not from {scene.newest.path}",
         cause="checkpoints are ordered by the number in their names alone.",
         fix="give each run a directory of its own, or let a new run refuse one that holds checkpoints.",
         step=scene.step + 1,
@@ -173,7 +138,7 @@ def path_ignored(found: Restarted, scene: Scene) -> Finding:
     """Describe a job that was told to resume from what is not there."""
     return Finding(
         title=f"told to resume from {scene.newest.path}, which is not there, the job "
-        + ("ended without an error" if found.way == "idle" else f"went on {_from(found)} and said nothing"),
+        + ("ended without an error" if found.way == "idle" else f"went on {went_on(found)} and said nothing"),
         cause="a path that does not exist counts as none.",
         fix="end with an error where the checkpoint that was asked for is missing: a typing error must not cost the run.",
         step=1,
@@ -195,46 +160,8 @@ def trains_on(found: Restarted, scene: Scene) -> Finding:
     )
 
 
-def holds(scene: Scene, restarted: Mapping[Damage, Restarted]) -> str:
-    """Return the sentence of a promise that was kept."""
-    sentence = f"a restart goes on from step {scene.step}, the newest of {steps_text((*scene.older, scene.step))}"
-    ways = Counter(found.way for damage, found in restarted.items() if damage.kind in {"missing", "cut"})
-    said = {
-        "newest": "goes on all the same",
-        "older": "takes an older one",
-        "refused": "refuses",
-        "scratch": "begins anew as nothing else is there",
-        "idle": "does nothing as nothing else is there",
-    }
-    told = [f"{said[way]} in {number}" for way, number in ways.items()]
-    return f"{sentence}; with a file missing or cut it {', '.join(told)}" if told else sentence
-
-
-def _rows(restarted: Mapping[Damage, Restarted], scene: Scene) -> Iterator[tuple[str, str]]:
-    for damage, found in list(restarted.items())[:_SHOWN]:
-        inside = damage.path.removeprefix(f"{scene.newest.path}/")
-        yield f"{inside} {damage.kind}", _did(found)
-    if len(restarted) > _SHOWN:
-        yield "...", f"{len(restarted) - _SHOWN} more"
-
-
-def _did(found: Restarted) -> str:
-    if found.way == "refused":
-        return f"refused: {found.message}"
-    if found.difference is not None:
-        return f"went on from step {found.step} with other {_what(found)}"
-    return "ended without training" if found.way == "idle" else f"went on {_from(found)}"
-
-
-def _from(found: Restarted) -> str:
+def went_on(found: Restarted) -> str:
+    """Say from where a restart went on."""
     if found.way == "scratch":
         return "from scratch"
     return "with weights of no step that was saved" if found.step is None else f"from step {found.step}"
-
-
-def _what(found: Restarted) -> str:
-    return "weights" if found.difference is None else components_text(found.difference)
-
-
-def _name(damage: Damage) -> str:
-    return f"{damage.path} {damage.kind}"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from pytest_ckpt.contracts import explain_latest, undecidable
+from pytest_ckpt.contracts import explain_damage, explain_latest, undecidable
+from pytest_ckpt.contracts.base import promised
 from pytest_ckpt.contracts.contents import nothing_saved
 from pytest_ckpt.contracts.explain_saving import no_steps
 from pytest_ckpt.contracts.restarts import Restarted, Scene
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from pytest_ckpt.contracts.base import Contract, Evidence
-    from pytest_ckpt.records.run import RunRecord
 
 
 @dataclass(frozen=True)
@@ -51,21 +51,21 @@ class Latest:
 
     def plan(self, evidence: Evidence) -> Iterable[Experiment]:
         """Restart the job as it was; where that goes on rightly, in damaged directories as well."""
-        scene = Scene.of(evidence.baseline)
+        scene = Scene.of(evidence.baseline, evidence.advisor)
         if scene is None:
             return
         yield _intact(scene)
         run = evidence.of(_intact(scene))
-        if run is None or Restarted.of(run, scene, evidence.baseline).way != "newest":
+        if run is None or scene.incomplete or Restarted.of(run, scene, evidence.baseline).way != "newest":
             return
         if evidence.baseline.asked_resume_from:
             yield _absent(scene)
         yield from (restart(scene.newest.identity, damage=damage) for damage in self._damages(scene))
-        finished = Scene.of(evidence.baseline, finished=True)
+        finished = Scene.of(evidence.baseline, evidence.advisor, finished=True)
         if finished is not None:
             yield _intact(finished)
         if _any_differs(self._restarted(evidence, scene)):
-            yield restart(scene.newest.identity, stop_after=2)  # whether the job restarts alike at all
+            yield _intact(scene, stop_after=2)  # whether the job restarts alike at all
 
     def _damages(self, scene: Scene) -> Iterator[Damage]:
         if self.damaged:
@@ -79,24 +79,28 @@ class Latest:
 
     def judge(self, evidence: Evidence) -> Verdict:
         """Tell where each restart went on from."""
-        baseline, scene = evidence.baseline, Scene.of(evidence.baseline)
+        scene = Scene.of(evidence.baseline, evidence.advisor)
         if scene is None:
-            return inconclusive(self.name, _nothing_to_find(baseline))
+            return inconclusive(self.name, _nothing_to_find(evidence))
         run = evidence.runs[_intact(scene)]
-        intact = Restarted.of(run, scene, baseline)
-        if intact.way in {"scratch", "idle"} and not _searches(run):
+        found = Restarted.of(run, scene, evidence.baseline)
+        if found.way in {"scratch", "idle"} and "restarting" not in run.asked:
             return inconclusive(self.name, explain_latest.does_not_search(scene))
-        if intact.way != "newest":
-            return violated(self.name, explain_latest.wrong_choice(intact, scene, run, evidence.advisor))
+        if scene.incomplete and (found.way == "newest" or (found.way == "refused" and not self.fall_back)):
+            return held(self.name, explain_latest.passes_over(found, scene))
+        if found.way != "newest":
+            return violated(self.name, explain_latest.wrong_choice(found, scene, run, evidence.advisor))
+        return self._of_damaged(evidence, scene)
+
+    def _of_damaged(self, evidence: Evidence, scene: Scene) -> Verdict:
+        """Judge the other restarts of a job that finds the newest checkpoint."""
         restarted = self._restarted(evidence, scene)
-        if _any_differs(restarted):
-            again = evidence.of(restart(scene.newest.identity, stop_after=2))
-            if again is not None and Restarted.of(again, scene, baseline, run).difference is not None:
-                return inconclusive(self.name, explain_latest.restarts_differ(scene))
+        if _any_differs(restarted) and _restarts_differ(evidence, scene):
+            return inconclusive(self.name, explain_latest.restarts_differ(scene))
         findings = list(self._findings(evidence, scene, restarted))
         if findings:
             return violated(self.name, *findings)
-        return held(self.name, explain_latest.holds(scene, restarted))
+        return held(self.name, explain_damage.holds(scene, restarted))
 
     def _restarted(self, evidence: Evidence, scene: Scene) -> dict[Damage, Restarted]:
         """Return what each restart in a damaged directory did, as far as they were made."""
@@ -110,9 +114,9 @@ class Latest:
 
     def _findings(self, evidence: Evidence, scene: Scene, restarted: dict[Damage, Restarted]) -> Iterator[Finding]:
         damaged = {damage: found for damage, found in restarted.items() if damage.kind in {"missing", "cut"}}
-        yield from explain_latest.silent(damaged, scene, evidence.advisor)
+        yield from explain_damage.silent(damaged, scene, evidence.advisor)
         if self.fall_back and scene.older:
-            yield from explain_latest.refusals(damaged, scene)
+            yield from explain_damage.refusals(damaged, scene)
         for damage, found in restarted.items():
             if damage.kind == "stale" and found.way not in {"newest", "refused"}:
                 yield explain_latest.took_stale(damage, found, scene)
@@ -125,18 +129,24 @@ class Latest:
         absent = evidence.of(_absent(scene))
         if absent is not None and absent.outcome.ok and absent.asked_resume_from:
             yield explain_latest.path_ignored(Restarted.of(absent, scene, evidence.baseline), scene)
-        finished = Scene.of(evidence.baseline, finished=True)
+        finished = Scene.of(evidence.baseline, evidence.advisor, finished=True)
         run = None if finished is None else evidence.of(_intact(finished))
         if finished is not None and run is not None and run.outcome.ok and run.steps:
             yield explain_latest.trains_on(Restarted.of(run, finished, evidence.baseline), finished)
 
 
-def _intact(scene: Scene) -> Experiment:
-    return restart(scene.newest.identity)
+def _intact(scene: Scene, stop_after: int = 1) -> Experiment:
+    return restart(scene.newest.identity, stop_after=stop_after)
 
 
 def _any_differs(restarted: Mapping[Damage, Restarted]) -> bool:
     return any(found.difference is not None for damage, found in restarted.items() if damage.kind != "renamed")
+
+
+def _restarts_differ(evidence: Evidence, scene: Scene) -> bool:
+    """Say whether the job does not restart twice in the same way, without damage."""
+    again, first = evidence.of(_intact(scene, stop_after=2)), evidence.of(_intact(scene))
+    return again is not None and Restarted.of(again, scene, evidence.baseline, first).difference is not None
 
 
 def _absent(scene: Scene) -> Experiment:
@@ -145,11 +155,13 @@ def _absent(scene: Scene) -> Experiment:
     return Experiment(kind="resume", checkpoint=scene.newest.identity, damage=damage, stop_after=1)
 
 
-def _searches(run: RunRecord) -> bool:
-    return "restarting" in run.asked
-
-
-def _nothing_to_find(run: RunRecord) -> Finding:
+def _nothing_to_find(evidence: Evidence) -> Finding:
+    run = evidence.baseline
     if run.last_step == 0:
         return no_steps()
-    return nothing_saved(run) if Scene.of(run, finished=True) is None else undecidable.only_last_step(run)
+    own = [checkpoint for checkpoint in promised(run) if not checkpoint.foreign]
+    if not own:
+        return nothing_saved(run)
+    if all(run.step_of(checkpoint) == run.last_step for checkpoint in own):
+        return undecidable.only_last_step(run)
+    return explain_latest.nothing_whole(own)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from pytest_ckpt.contracts.base import promised
+from pytest_ckpt.contracts.completeness import family, is_whole
 from pytest_ckpt.contracts.trajectory import StepDifference, Trajectory, common_models
 from pytest_ckpt.records.experiment import Damage
 from pytest_ckpt.records.state import keys_that_differ
@@ -14,6 +15,7 @@ from pytest_ckpt.records.state import keys_that_differ
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from pytest_ckpt.contracts.base import Advisor
     from pytest_ckpt.records.checkpoint import Checkpoint
     from pytest_ckpt.records.run import RunRecord
 
@@ -34,8 +36,9 @@ class Scene:
     Attributes:
         newest: the checkpoint that was saved last.
         files: its files, and those of others that were saved with it, such as `last.ckpt`.
-        step: which step it promises to hold.
-        older: the steps of other checkpoints there.
+        step: which step the newest whole checkpoint promises to hold; that is `newest` itself unless `incomplete`.
+        older: the steps of whole checkpoints from before that.
+        incomplete: whether the newest is not whole.
         foreign: what was there before the job was first started.
         stale: how to leave the checkpoint of another run beside them that has a higher number; None where names have none.
         renamed: how to give the newest a number with one more digit; None where it has none, or is alone.
@@ -44,28 +47,36 @@ class Scene:
     newest: Checkpoint
     files: tuple[str, ...]
     step: int
-    older: tuple[int, ...]
+    older: tuple[int, ...] = ()
+    incomplete: bool = False
     foreign: tuple[str, ...] = ()
     stale: Damage | None = None
     renamed: Damage | None = None
 
     @classmethod
-    def of(cls, run: RunRecord, *, finished: bool = False) -> Scene | None:
-        """Return what lay there after the last save that steps follow, or after the one of the last step."""
-        own = [checkpoint for checkpoint in promised(run) if not checkpoint.foreign]
+    def of(cls, run: RunRecord, advisor: Advisor, *, finished: bool = False) -> Scene | None:
+        """Return what lay there after the last save that steps follow, or after the one of the last step.
+
+        None where nothing was saved then, or nothing is whole.
+        """
+        own = _own(run)
         fitting = [c for c in own if (run.step_of(c) == run.last_step) == finished]
         if not fitting:
             return None
         newest = max(fitting, key=lambda checkpoint: (run.step_of(checkpoint), checkpoint.look))
-        step = run.step_of(newest)
-        older = [c for c in _beside(newest, own, run) if run.step_of(c) < step]
-        steps = tuple(sorted({run.step_of(checkpoint) for checkpoint in older}))
+        whole = [c for c in _beside(newest, own, run) if is_whole(c, run, advisor)]
+        if not whole:
+            return None
+        step = max(map(run.step_of, whole))
+        older = [checkpoint for checkpoint in whole if run.step_of(checkpoint) < step]
+        steps = tuple(sorted(set(map(run.step_of, older))))
         foreign = tuple(checkpoint.path for checkpoint in run.checkpoints if checkpoint.foreign)
         return cls(
             newest=newest,
             files=_saved_with(newest, run)[:_AT_MOST],
             step=step,
             older=steps,
+            incomplete=newest not in whole,
             foreign=foreign,
             stale=_stale(newest, sorted(older, key=run.step_of)),
             renamed=_renamed(newest) if older else None,
@@ -74,6 +85,12 @@ class Scene:
     def damages(self) -> tuple[Damage, ...]:
         """Return each way of damaging one file of the newest checkpoint."""
         return tuple(Damage(kind=kind, path=path) for path in self.files for kind in ("missing", "cut"))
+
+
+def _own(run: RunRecord) -> list[Checkpoint]:
+    """Return the checkpoints that this run wrote to be resumed from, be they whole or not."""
+    families = {family(checkpoint) for checkpoint in promised(run)}
+    return [checkpoint for checkpoint in run.written if family(checkpoint) in families]
 
 
 def _saved_with(newest: Checkpoint, run: RunRecord) -> tuple[str, ...]:

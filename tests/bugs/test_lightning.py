@@ -169,6 +169,29 @@ def test_pl_12_whole_accumulations(shows: Shows) -> None:
     shows.not_with(job(**given, trainer_accumulate_grad_batches=4), Resumable())
 
 
+def averaging(*, saves: bool) -> Callable[[Job], None]:
+    """Return a job that puts the average of the last epochs into the model in the end, and saves that or not."""
+
+    def train(job: Job) -> None:
+        average = importlib.import_module(f"{PACKAGE}.callbacks").StochasticWeightAveraging(0.01, swa_epoch_start=1)
+        checkpoint = pl.checkpoint(PACKAGE, every_n_epochs=1, save_top_k=-1)
+        trainer = pl.fit(PACKAGE, job, average, checkpoint, module=pl.model(PACKAGE, norm=False), max_epochs=4)
+        if saves:
+            trainer.save_checkpoint(job.path / "final.ckpt")
+
+    return train
+
+
+def test_pl_14_the_average_is_not_saved(shows: Shows) -> None:
+    """StochasticWeightAveraging changes the model after the last save of ModelCheckpoint."""
+    shows("PL-14", averaging(saves=False), FinalStep())
+
+
+def test_pl_14_saved_after_fit(shows: Shows) -> None:
+    """Saved by hand once more, the model that fit returns is on disk."""
+    shows.not_with(averaging(saves=True), FinalStep())
+
+
 def test_pl_15_two_optimizers_count_twice(shows: Shows) -> None:
     """By hand and with two optimizers, every_n_train_steps=5 saves every fifth batch, at 10, 20 and 30."""
     shows("PL-15", job(lambda: pl.two_optimizers(PACKAGE), every_n_train_steps=5, save_top_k=-1), Count(None))

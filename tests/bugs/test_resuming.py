@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+import torch
 import transformers
 
 from jobs import hf
 from pytest_ckpt.contracts.completeness import Complete
 from pytest_ckpt.contracts.explain_saving import steps_text
+from pytest_ckpt.contracts.latest import Latest
 from pytest_ckpt.contracts.resuming import Resumable
 from pytest_ckpt.records.experiment import resume
 
@@ -220,3 +223,62 @@ def test_hf_30_update_across_two_epochs(shows: Shows) -> None:
 def test_hf_30_updates_within_epochs(shows: Shows) -> None:
     """Where accumulation divides the batches of an epoch there is nothing to lose."""
     shows.not_with(job(max_steps=5, save_steps=2, gradient_accumulation_steps=hf.EPOCH), Resumable())
+
+
+def cut_short(*, missing: str, marked: bool) -> Callable[[Job], object]:
+    """Return a job whose save of step 8 ends early: it lacks a file, and is marked as incomplete if that is asked for."""
+
+    class Cut(transformers.TrainerCallback):  # type: ignore[misc,unused-ignore]
+        """Leaves what a save leaves that was interrupted."""
+
+        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            """Remove the file."""
+            del control
+            folder = Path(args.output_dir, f"checkpoint-{state.global_step}")
+            if state.global_step == 8:
+                (folder / missing).unlink()
+                if marked:
+                    (folder / "checkpoint-is-incomplete.txt").touch()
+
+    return lambda job: job.train(hf.trainer(job, max_steps=10, save_steps=4, callbacks=[Cut()]))
+
+
+def test_hf_18_the_highest_number_is_taken(shows: Shows) -> None:
+    """A checkpoint without its trainer_state.json is chosen all the same, and the restart fails."""
+    shows("HF-18", cut_short(missing="trainer_state.json", marked=False), Latest(damaged=False, fall_back=True))
+
+
+def test_hf_26_the_mark_is_not_read(shows: Shows) -> None:
+    """A checkpoint that is marked as incomplete is resumed from, without its optimizer."""
+    shows("HF-26", cut_short(missing="optimizer.pt", marked=True), Latest(damaged=False))
+
+
+def test_hf_18_26_a_whole_one(shows: Shows) -> None:
+    """The newest whole checkpoint is found."""
+    shows.not_with(lambda job: job.train(hf.trainer(job, max_steps=10, save_steps=4)), Latest(damaged=False))
+
+
+def adapted(init: str) -> Callable[[Job], object]:
+    """Return a job that trains a LoRA adapter on a base that is the same in every process, as one that was loaded."""
+
+    def train(job: Job) -> None:
+        peft = pytest.importorskip("peft")
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            base = hf.Net(hf.Config(dropout=0.0))
+        config = peft.LoraConfig(r=2, target_modules=["first"], init_lora_weights=init)
+        job.train(hf.trainer(job, model=peft.get_peft_model(base, config), max_steps=4, save_steps=2))
+
+    return train
+
+
+@pytest.mark.skipif(importlib.util.find_spec("peft") is None, reason="peft is not installed")
+def test_peft_02_a_random_decomposition(shows: Shows) -> None:
+    """PiSSA by a randomised decomposition changes the base, in each process otherwise, and the base is not saved."""
+    shows("PEFT-02", adapted("pissa_niter_2"), Resumable(steps=[2]))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("peft") is None, reason="peft is not installed")
+def test_peft_02_an_exact_decomposition(shows: Shows) -> None:
+    """PiSSA by an exact decomposition changes the base in each process alike."""
+    shows.not_with(adapted("pissa"), Resumable(steps=[2]))

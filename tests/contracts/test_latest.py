@@ -126,6 +126,12 @@ def whole_or_nothing(folder: Path) -> Path | None:
     return newest if newest is not None and newest == whole(folder) else None
 
 
+def marked(folder: Path) -> Path | None:
+    """Find the newest folder without a mark that it is unfinished."""
+    found = [path for path in folder.glob("step_*") if not (path / "checkpoint-is-incomplete.txt").exists()]
+    return max(found, key=number, default=None)
+
+
 def verdict_of(judge: Judge, job: Callable[[Job], None], **given: bool) -> Verdict:
     """Return the contract's verdict on a job."""
     return judge(job, Latest(**given))["latest"]
@@ -206,6 +212,33 @@ def test_what_lay_there_before(judge: Judge) -> None:
 
     verdict = verdict_of(judge, shared, damaged=False)
     assert ("violated", True) == (verdict.status, "began from scratch" not in verdict.sentence), verdict
+
+
+@pytest.mark.parametrize(
+    ("find", "sentence"),
+    [
+        (highest, "a restart went on from step_6, which is incomplete, though step 4 is there whole, and said nothing"),
+        (marked, "step_6, the newest, is incomplete, and a restart goes on from step 4"),
+    ],
+)
+def test_the_newest_is_incomplete(judge: Judge, find: Callable[[Path], Path | None], sentence: str) -> None:
+    """The save itself left it unfinished: it lacks the optimizer, and is marked."""
+
+    def train(job: Job) -> None:
+        cut = torch.save
+
+        def save(state: Any, path: Path) -> None:
+            if job.is_baseline and path.parent.name == "step_6" and path.name == "optimizer.pt":
+                path.with_name("checkpoint-is-incomplete.txt").touch()
+            else:
+                cut(state, path)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch, "save", save)
+            loop(find, parts=2)(job)
+
+    verdict = verdict_of(judge, train, damaged=False)
+    assert (sentence, "violated" if find is highest else "held") == (verdict.sentence, verdict.status)
 
 
 def test_a_path_that_is_not_there(judge: Judge) -> None:

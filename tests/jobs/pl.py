@@ -62,7 +62,12 @@ class PositionLoader:
 
 
 def model(
-    package: str, *, dropout: float = 0.0, gamma: float = 0.5, scores: Callable[[int], float] | None = None
+    package: str,
+    *,
+    dropout: float = 0.0,
+    norm: bool = True,
+    gamma: float = 0.5,
+    scores: Callable[[int], float] | None = None,
 ) -> Any:
     """Return a small LightningModule.
 
@@ -77,7 +82,8 @@ def model(
 
         def __init__(self) -> None:
             super().__init__()
-            layers = torch.nn.Linear(4, 8), torch.nn.BatchNorm1d(8), torch.nn.Dropout(dropout), torch.nn.Linear(8, 2)
+            middle = torch.nn.BatchNorm1d(8) if norm else torch.nn.Tanh()
+            layers = torch.nn.Linear(4, 8), middle, torch.nn.Dropout(dropout), torch.nn.Linear(8, 2)
             self.net = torch.nn.Sequential(*layers)
 
         def training_step(self, batch: Any, _: int) -> torch.Tensor:
@@ -187,5 +193,7 @@ def fit(
     lightning.seed_everything(1, verbose=False)
     trainer = lightning.Trainer(default_root_dir=job.dir, callbacks=list(callbacks), **settings)
     loaders = [loader() if data is None else data, *([] if validation is None else [validation])]
-    trainer.fit(model(package) if module is None else module, *loaders, ckpt_path="last" if job.restarting else job.resume_from)
+    trainer.fit(
+        model(package) if module is None else module, *loaders, ckpt_path="last" if job.restarting else job.resume_from
+    )
     return trainer
