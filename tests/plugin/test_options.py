@@ -24,7 +24,7 @@ TEST = """
 def settings(pytester: pytest.Pytester, *arguments: str) -> dict[str, Any]:
     """Return the settings that a session resolves."""
     resolved = pytester.parseconfigure(*arguments).stash[settings_key]
-    return {name: getattr(resolved, name) for name in type(resolved).__dataclass_fields__}
+    return {name: getattr(resolved, name) for name in resolved._fields}
 
 
 def test_the_settings_of_a_session_that_asks_for_nothing(pytester: pytest.Pytester) -> None:
