@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pytest_ckpt.contracts import explain_moving, explain_resuming, undecidable
 from pytest_ckpt.contracts.explain_saving import no_steps
-from pytest_ckpt.contracts.stability import earlier, why_no_resume
+from pytest_ckpt.contracts.resumes import earlier, why_no_resume
 from pytest_ckpt.contracts.trajectory import StepDifference, Trajectory
 from pytest_ckpt.records.experiment import REPEAT, resume, resume_moved
 from pytest_ckpt.records.state import keys_that_differ

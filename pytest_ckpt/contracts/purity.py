@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from pytest_ckpt.contracts.explain_saving import steps_text
-from pytest_ckpt.contracts.stability import earlier, why_no_resume
+from pytest_ckpt.contracts.resumes import earlier, why_no_resume
 from pytest_ckpt.records.experiment import resume
 from pytest_ckpt.records.state import keys_that_differ
 from pytest_ckpt.records.verdict import Finding, Verdict, held, inconclusive, violated

@@ -2,29 +2,43 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from pytest_ckpt.contracts import undecidable
-from pytest_ckpt.contracts.base import Contract, Evidence, promised, spread
-from pytest_ckpt.contracts.contents import nothing_saved
-from pytest_ckpt.contracts.explain_saving import no_steps, steps_text
+from pytest_ckpt.contracts.changing import Changed
+from pytest_ckpt.contracts.explain_saving import steps_text
+from pytest_ckpt.contracts.resumes import earlier, saved_steps, why_no_resume
+from pytest_ckpt.errors import InvalidArgument
 from pytest_ckpt.records.experiment import resume
 from pytest_ckpt.records.verdict import Finding, Verdict, held, inconclusive, violated
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
+    from pytest_ckpt.contracts.base import Contract, Evidence
     from pytest_ckpt.records.checkpoint import Checkpoint
-    from pytest_ckpt.records.experiment import Experiment
-    from pytest_ckpt.records.run import RunRecord
+    from pytest_ckpt.records.experiment import Changes, Experiment
 
 
 @dataclass(frozen=True)
 class StableSchedule:
-    """After a resume the same steps are saved as without the interruption, and none that lies before it again."""
+    """After a resume the same steps are saved as without the interruption, and none that lies before it again.
+
+    With `change`, new values of settings by name, another promise is checked: a resume with these values saves, and cuts its
+    batches, as they say, or is refused with an error; they are never ignored.
+    """
 
     name: ClassVar[str] = "stable_schedule"
+    _: KW_ONLY
+    change: Mapping[str, str | int | float | bool | None] | None = None
+
+    def __post_init__(self) -> None:
+        change: object = self.change
+        if change is not None and not (isinstance(change, dict) and change and all(map(_is_setting, change.items()))):
+            message = "change must map names of settings to new plain values, such as {'save_steps': 2}; got " + repr(
+                change
+            )
+            raise InvalidArgument(message)
 
     @classmethod
     def default(cls) -> Contract | None:
@@ -32,11 +46,15 @@ class StableSchedule:
         return None
 
     def plan(self, evidence: Evidence) -> Iterable[Experiment]:
-        """Resume from each checkpoint that steps follow."""
+        """Resume from each checkpoint that steps follow; what a change means is seen in a run that has it from the start."""
+        if self.change is not None:
+            return Changed(evidence, self._changes).plan()
         return [resume(checkpoint.identity) for checkpoint in earlier(evidence.baseline)]
 
     def judge(self, evidence: Evidence) -> Verdict:
         """Compare what each resumed run saved with what the uninterrupted one saved after the same step."""
+        if self.change is not None:
+            return Changed(evidence, self._changes).judge(self.name)
         undecided = why_no_resume(evidence)
         if undecided is not None:
             return inconclusive(self.name, undecided)
@@ -50,24 +68,14 @@ class StableSchedule:
         starts = steps_text(evidence.baseline.step_of(checkpoint) for checkpoint in chosen)
         return held(self.name, f"resumed from {starts}, the same steps are saved as without the interruption")
 
-
-def earlier(run: RunRecord) -> tuple[Checkpoint, ...]:
-    """Return the checkpoints to resume from, those of the last step left out: nothing follows them."""
-    own = [checkpoint for checkpoint in promised(run) if not checkpoint.foreign]
-    return spread([checkpoint for checkpoint in own if run.step_of(checkpoint) < run.last_step])
+    @property
+    def _changes(self) -> Changes:
+        return tuple((self.change or {}).items())
 
 
-def why_no_resume(evidence: Evidence) -> Finding | None:
-    """Return why nothing can be said about what a resume does, whatever is run."""
-    run = evidence.baseline
-    if run.last_step == 0:
-        return no_steps()
-    if not any(not checkpoint.foreign for checkpoint in promised(run)):
-        return nothing_saved(run)
-    if not earlier(run):
-        return undecidable.only_last_step(run)
-    asked = [record for experiment, record in evidence.runs.items() if experiment.kind == "resume"]
-    return undecidable.ignores_resume_from() if not any(record.asked_resume_from for record in asked) else None
+def _is_setting(item: tuple[object, object]) -> bool:
+    name, value = item
+    return isinstance(name, str) and bool(name) and (value is None or isinstance(value, (str, int, float)))
 
 
 def _deviations(evidence: Evidence, checkpoint: Checkpoint) -> Iterator[Finding]:
@@ -76,17 +84,11 @@ def _deviations(evidence: Evidence, checkpoint: Checkpoint) -> Iterator[Finding]
     if run is None or not run.outcome.ok:
         return
     start = baseline.step_of(checkpoint)
-    expected, found = _saved(baseline, after=start, offset=0), _saved(run, after=-1, offset=start)
+    expected, found = saved_steps(baseline, after=start, offset=0), saved_steps(run, after=-1, offset=start)
     again = sorted(step for step in found if step <= start)
     missing, unexpected = sorted(expected - found), sorted(found - expected - set(again))
     if missing or unexpected or again:
         yield _finding(checkpoint, start, expected, found, missing, unexpected, again)
-
-
-def _saved(run: RunRecord, *, after: int, offset: int) -> frozenset[int]:
-    """Return the steps that a run saved, in the count of the uninterrupted one."""
-    own = (checkpoint for checkpoint in promised(run) if not checkpoint.foreign)
-    return frozenset(step + offset for checkpoint in own if (step := run.step_of(checkpoint)) > after)
 
 
 def _finding(  # noqa: PLR0913, PLR0917 - the parts of the comparison

@@ -69,6 +69,12 @@ def _by_settings(name: str, facts: FrameworkFacts) -> Advice | None:
             return _interval(facts)
         case "moved":
             return _moved(facts)
+        case "changed":
+            return Advice(
+                cause="save_steps, eval_steps and logging_steps of trainer_state.json win over TrainingArguments when a run is "
+                "resumed, and up to 5.1 the size of batches; a warning says that they differ, and not which wins.",
+                fix="change the value in trainer_state.json of the checkpoint as well, or resume with the old one.",
+            )
         case "latest":
             return Advice(
                 cause="transformers loads optimizer.pt and scheduler.pt only where both are there, and rng_state.pth only where "

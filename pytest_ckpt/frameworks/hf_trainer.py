@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import functools
 import sys
-import weakref
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
-from pytest_ckpt.errors import InvalidArgument
-from pytest_ckpt.frameworks import hf_advice, hf_saving
+from pytest_ckpt.frameworks import hf_advice, hf_changes, hf_saving
 from pytest_ckpt.frameworks.protocol import Found
 from pytest_ckpt.records.run import FrameworkFacts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from types import ModuleType
 
     from pytest_ckpt.frameworks.protocol import Observer, Start
@@ -56,7 +53,7 @@ class HFTrainer:
     def attach(self, module: ModuleType, observer: Observer) -> None:
         """Have every Trainer, whenever it was built, tell of its steps and saves while it trains."""
         original = module.Trainer.train
-        built_here = _built_from_now_on(module)
+        built_here = hf_changes.built_from_now_on(module, observer)
         callback_type = _callback_type(module, observer)
 
         @functools.wraps(original)
@@ -64,7 +61,7 @@ class HFTrainer:
             if trainer not in built_here:
                 module.set_seed(trainer.args.seed)  # as its constructor did in the process it was built in
             observer.expect_told()
-            _change(trainer.args, observer.changes)
+            hf_changes.change_built(trainer, observer.changes)
             callback = callback_type(trainer)
             trainer.add_callback(callback)
             try:
@@ -126,31 +123,6 @@ class HFTrainer:
     def advise_missing_final(self, facts: FrameworkFacts, run: RunRecord) -> Advice:
         """Explain by the settings in force why the last step is not saved, or not there any more."""
         return hf_advice.missing_final(facts, run)
-
-
-def _change(args: Any, changes: Mapping[str, object]) -> None:
-    """Give settings of the arguments other values."""
-    for name, value in changes.items():
-        if not hasattr(args, name):
-            message = (
-                f"TrainingArguments of transformers {sys.modules['transformers'].__version__} have no setting {name!r}"
-            )
-            raise InvalidArgument(message)
-        setattr(args, name, value)
-
-
-def _built_from_now_on(module: ModuleType) -> weakref.WeakSet[Any]:
-    """Return a set that each Trainer joins as it is built; one that a fixture built earlier is not in it."""
-    built: weakref.WeakSet[Any] = weakref.WeakSet()
-    original = module.Trainer.__init__
-
-    @functools.wraps(original)
-    def init(trainer: Any, *args: Any, **kwargs: Any) -> None:
-        built.add(trainer)
-        original(trainer, *args, **kwargs)
-
-    module.Trainer.__init__ = init
-    return built
 
 
 def _look_before_rotation(module: ModuleType, observer: Observer) -> None:

@@ -89,6 +89,16 @@ def resume_moved(checkpoint: str) -> Experiment:
     return Experiment(kind="resume", checkpoint=checkpoint, seeds="fresh", moved=True)
 
 
+def changed(changes: Changes) -> Experiment:
+    """Return the experiment of the whole job with other settings."""
+    return Experiment(kind="repeat", changes=changes)
+
+
+def resume_changed(checkpoint: str, changes: Changes) -> Experiment:
+    """Return the experiment of `resume(checkpoint)` with other settings than those under which it was saved."""
+    return Experiment(kind="resume", checkpoint=checkpoint, seeds="fresh", changes=changes)
+
+
 def control(checkpoint: str, *, stop_after: int = 1) -> Experiment:
     """Return the experiment that resumes from a damaged copy of `checkpoint` and must be seen to differ by so many steps."""
     return Experiment(kind="control", checkpoint=checkpoint, seeds="baseline", stop_after=stop_after)

@@ -125,7 +125,7 @@ def _probe(plan: RunPlan, journal: Journal, watcher: Watcher) -> Probe:
         is_baseline=plan.is_baseline,
         restarting=plan.restarting,
         changes=dict(plan.changes),
-        on_ask=lambda what: journal.write("asked", {"what": what}),
+        on_ask=observer.asked,
         on_step=probe.declare_step,
     )
     return probe
@@ -141,7 +141,8 @@ class _Observer:
     def __init__(self, probe: Probe, journal: Journal, plan: RunPlan) -> None:
         self._journal = journal
         self._directory = plan.directory
-        self.changes = dict(plan.changes)
+        self._changes: dict[str, object] = dict(plan.changes)
+        self._job_applies = False
         self.expect_told = probe.expect_told
         self.end_step = probe.end_step
         self._probe = probe
@@ -150,6 +151,16 @@ class _Observer:
         self._probe.look(phase)
         if phase == "train_end":
             self._probe.state(phase)
+
+    @property
+    def changes(self) -> dict[str, object]:
+        """What is left to the framework: a job that has read the changed settings applies them by itself."""
+        return {} if self._job_applies else self._changes
+
+    def asked(self, what: str) -> None:
+        """Note that the job has read something of its experiment."""
+        self._journal.write("asked", {"what": what})
+        self._job_applies |= what == "changed"
 
     def framework(self, facts: FrameworkFacts) -> None:
         self._journal.write("framework", facts)

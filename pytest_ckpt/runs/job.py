@@ -71,7 +71,10 @@ class Job:
 
     @property
     def changed(self) -> Mapping[str, object]:
-        """Settings that have another value in this experiment, by name; `train` applies them to a framework's trainer."""
+        """Settings that have another value in this experiment, by name.
+
+        A known framework is given them as its training starts; a job that reads them applies them by itself instead.
+        """
         self._on_ask("changed")
         return self._changes
 

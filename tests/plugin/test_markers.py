@@ -354,7 +354,7 @@ def test_the_manual(sessions: Sessions) -> None:
                 "@pytest.mark.ckpt_faithful(*, xfail=None)",
                 "@pytest.mark.ckpt_compact(slack=1.1, *, xfail=None)",
                 "@pytest.mark.ckpt_resumable(level='exact', *, steps=None, tolerance=None, reseed=True, xfail=None)",
-                "@pytest.mark.ckpt_stable_schedule(*, xfail=None)",
+                "@pytest.mark.ckpt_stable_schedule(*, change=None, xfail=None)",
                 "@pytest.mark.ckpt_latest(*, damaged=True, fall_back=False, stale=False, xfail=None)",
                 "@pytest.mark.ckpt_relocatable(*, xfail=None)",
                 "@pytest.mark.ckpt_pure(*, xfail=None)",
