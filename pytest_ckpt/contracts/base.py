@@ -112,6 +112,15 @@ class Contract(Protocol):
         """Return the verdict, when `plan` asks for nothing more."""
 
 
+class OfBaseline:
+    """Base of the contracts that the undisturbed run alone decides."""
+
+    def plan(self, evidence: Evidence) -> Iterable[Experiment]:
+        """Ask for nothing but the baseline."""
+        del evidence
+        return ()
+
+
 def promised(run: RunRecord) -> tuple[Checkpoint, ...]:
     """Return the checkpoints that a resume may name, exports of the mere model left out.
 

@@ -6,19 +6,18 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from pytest_ckpt.contracts.base import Contract, Evidence, promised
+from pytest_ckpt.contracts.base import Contract, Evidence, OfBaseline, promised
 from pytest_ckpt.contracts.explain_saving import no_steps, steps_text
 from pytest_ckpt.records.verdict import Finding, Verdict, held, inconclusive, not_applicable, violated
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
-    from pytest_ckpt.records.experiment import Experiment
     from pytest_ckpt.records.run import BestModel, RunRecord
 
 
 @dataclass(frozen=True)
-class Best:
+class Best(OfBaseline):
     """The best checkpoint by the framework's own metric is the best that was saved, is on disk, and is what it loads."""
 
     name: ClassVar[str] = "best"
@@ -27,11 +26,6 @@ class Best:
     def default(cls) -> Contract | None:
         """Return the contract as the default set has it."""
         return cls()
-
-    def plan(self, evidence: Evidence) -> Iterable[Experiment]:
-        """Ask for nothing but the baseline."""
-        del evidence
-        return ()
 
     def judge(self, evidence: Evidence) -> Verdict:
         """Compare what the framework recorded as the best with the scores of the steps that were saved."""

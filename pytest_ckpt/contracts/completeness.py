@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, ClassVar, Final
 
+from pytest_ckpt.contracts.base import OfBaseline
 from pytest_ckpt.contracts.contents import nothing_saved
 from pytest_ckpt.contracts.explain_saving import checkpoints_text, no_steps, some_of
 from pytest_ckpt.contracts.leftovers import is_temporary, leftovers
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from pytest_ckpt.contracts.base import Advisor, Contract, Evidence
     from pytest_ckpt.records.checkpoint import Checkpoint
-    from pytest_ckpt.records.experiment import Experiment
     from pytest_ckpt.records.run import RunRecord
 
 _NUMBER: Final = re.compile(r"\d+")
@@ -29,7 +29,7 @@ _SIBLINGS: Final = 2
 
 
 @dataclass(frozen=True)
-class Complete:
+class Complete(OfBaseline):
     """Each checkpoint that is kept has all its files, every file parses, and no unfinished one is left in the end."""
 
     name: ClassVar[str] = "complete"
@@ -38,11 +38,6 @@ class Complete:
     def default(cls) -> Contract | None:
         """Return the contract as the default set has it."""
         return cls()
-
-    def plan(self, evidence: Evidence) -> Iterable[Experiment]:
-        """Ask for nothing but the baseline."""
-        del evidence
-        return ()
 
     def judge(self, evidence: Evidence) -> Verdict:
         """Look at the checkpoints of this run that remain, and at what else remains."""

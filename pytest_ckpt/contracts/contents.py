@@ -5,22 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from pytest_ckpt.contracts.base import Contract, Evidence, promised
+from pytest_ckpt.contracts.base import Contract, Evidence, OfBaseline, promised
 from pytest_ckpt.contracts.explain_saving import is_unrecognised, no_steps, nothing_recognised, steps_text
 from pytest_ckpt.records.verdict import Finding, Verdict, held, inconclusive, violated
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from pytest_ckpt.records.checkpoint import Checkpoint, Content
-    from pytest_ckpt.records.experiment import Experiment
     from pytest_ckpt.records.run import RunRecord
 
 _AFTER: Final = "it was written after training had gone on: an asynchronous save without a copy of the state."
 
 
 @dataclass(frozen=True)
-class Faithful:
+class Faithful(OfBaseline):
     """Each checkpoint holds the state of the step it was saved for: not an older one, nor parts of several."""
 
     name: ClassVar[str] = "faithful"
@@ -29,11 +26,6 @@ class Faithful:
     def default(cls) -> Contract | None:
         """Return the contract as the default set has it."""
         return cls()
-
-    def plan(self, evidence: Evidence) -> Iterable[Experiment]:
-        """Ask for nothing but the baseline."""
-        del evidence
-        return ()
 
     def judge(self, evidence: Evidence) -> Verdict:
         """Compare the content of every checkpoint with the states that were seen."""

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, ClassVar
 
 from pytest_ckpt.contracts import explain_retention as explain
-from pytest_ckpt.contracts.base import Contract, Evidence, promised, recognised, successive
+from pytest_ckpt.contracts.base import Contract, Evidence, OfBaseline, promised, recognised, successive
 from pytest_ckpt.contracts.contents import nothing_saved
 from pytest_ckpt.contracts.explain_saving import checkpoints_text, no_steps
 from pytest_ckpt.contracts.leftovers import is_temporary
@@ -16,15 +16,14 @@ from pytest_ckpt.errors import InvalidArgument
 from pytest_ckpt.records.verdict import Finding, Verdict, held, inconclusive, not_applicable, violated
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from pytest_ckpt.records.checkpoint import Checkpoint
-    from pytest_ckpt.records.experiment import Experiment
     from pytest_ckpt.records.run import RunRecord
 
 
 @dataclass(frozen=True)
-class Retention:
+class Retention(OfBaseline):
     """Old checkpoints are deleted, oldest first: at most `keep` remain after a save, and the newest is one of them.
 
     What this run did not write is left alone. The checkpoint of step `best` stays, too, beside the others. Without `keep` the
@@ -47,11 +46,6 @@ class Retention:
     def default(cls) -> Contract | None:
         """Return the contract as the default set has it: the limit follows from the framework's configuration."""
         return cls()
-
-    def plan(self, evidence: Evidence) -> Iterable[Experiment]:
-        """Ask for nothing but the baseline."""
-        del evidence
-        return ()
 
     def judge(self, evidence: Evidence) -> Verdict:
         """Follow the checkpoints through the looks."""

@@ -6,21 +6,18 @@ from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from pytest_ckpt.contracts import explain_saving
-from pytest_ckpt.contracts.base import Contract, Evidence, promised, recognised
+from pytest_ckpt.contracts.base import Contract, Evidence, OfBaseline, promised, recognised
 from pytest_ckpt.contracts.explain_saving import checkpoints_text, is_unrecognised, no_steps, nothing_recognised
 from pytest_ckpt.errors import InvalidArgument
 from pytest_ckpt.records.verdict import Advice, Verdict, held, inconclusive, not_applicable, violated
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from pytest_ckpt.records.checkpoint import Checkpoint
-    from pytest_ckpt.records.experiment import Experiment
     from pytest_ckpt.records.run import RunRecord
 
 
 @dataclass(frozen=True)
-class FinalStep:
+class FinalStep(OfBaseline):
     """The last optimizer step is on disk when training ends; with `weights_only`, an export of the model is enough."""
 
     name: ClassVar[str] = "final_step"
@@ -31,11 +28,6 @@ class FinalStep:
     def default(cls) -> Contract | None:
         """Return the contract as the default set has it."""
         return cls()
-
-    def plan(self, evidence: Evidence) -> Iterable[Experiment]:
-        """Ask for nothing but the baseline."""
-        del evidence
-        return ()
 
     def judge(self, evidence: Evidence) -> Verdict:
         """Look for the state after the last step among the checkpoints that remain."""
@@ -74,7 +66,7 @@ def holding_last(run: RunRecord, *, weights_only: bool = False) -> tuple[Checkpo
 
 
 @dataclass(frozen=True)
-class Count:
+class Count(OfBaseline):
     """Exactly `n` checkpoints are on disk when training ends."""
 
     name: ClassVar[str] = "count"
@@ -90,11 +82,6 @@ class Count:
     def default(cls) -> Contract | None:
         """Return the contract as the default set has it: the number follows from the framework's configuration."""
         return cls(None)
-
-    def plan(self, evidence: Evidence) -> Iterable[Experiment]:
-        """Ask for nothing but the baseline."""
-        del evidence
-        return ()
 
     def judge(self, evidence: Evidence) -> Verdict:
         """Count the checkpoints that remain, older ones of another run included."""

@@ -6,7 +6,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from pytest_ckpt.contracts import explain_scheduling
-from pytest_ckpt.contracts.base import Contract, Evidence, promised, recognised, successive
+from pytest_ckpt.contracts.base import Contract, Evidence, OfBaseline, promised, recognised, successive
 from pytest_ckpt.contracts.explain_saving import is_unrecognised, no_steps, nothing_recognised, steps_text
 from pytest_ckpt.contracts.repeated_saves import repeated
 from pytest_ckpt.contracts.shelf import unseen
@@ -14,14 +14,13 @@ from pytest_ckpt.errors import InvalidArgument
 from pytest_ckpt.records.verdict import Verdict, held, inconclusive, not_applicable, violated
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Sequence
 
-    from pytest_ckpt.records.experiment import Experiment
     from pytest_ckpt.records.run import RunRecord
 
 
 @dataclass(frozen=True)
-class Steps:
+class Steps(OfBaseline):
     """Exactly these steps of the run are saved, each once, whatever is deleted again later.
 
     `steps` lists them. Or they are every `every` steps and the last one; `final=False` leaves the last one out. With neither
@@ -54,11 +53,6 @@ class Steps:
     def default(cls) -> Contract | None:
         """Return the contract as the default set has it: the steps follow from the framework's configuration."""
         return cls()
-
-    def plan(self, evidence: Evidence) -> Iterable[Experiment]:
-        """Ask for nothing but the baseline."""
-        del evidence
-        return ()
 
     def judge(self, evidence: Evidence) -> Verdict:
         """Compare the steps that were saved at any time with those that should be, both ways."""

@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final
 
+from pytest_ckpt.contracts.base import OfBaseline
 from pytest_ckpt.contracts.contents import nothing_saved
 from pytest_ckpt.contracts.explain_saving import checkpoints_text, no_steps
 from pytest_ckpt.errors import InvalidArgument
 from pytest_ckpt.records.verdict import Finding, Verdict, held, inconclusive, violated
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from pytest_ckpt.contracts.base import Contract, Evidence
     from pytest_ckpt.records.checkpoint import Checkpoint, Excess, FileSize
-    from pytest_ckpt.records.experiment import Experiment
     from pytest_ckpt.records.run import RunRecord
 
 #: Headers, pickles, schedules and random states.
@@ -43,7 +43,7 @@ _CAUSES: Final[Mapping[str, tuple[str, str]]] = {
 
 
 @dataclass(frozen=True)
-class Compact:
+class Compact(OfBaseline):
     """The files of each checkpoint have at most `slack` times the bytes of the distinct tensor elements in them."""
 
     name: ClassVar[str] = "compact"
@@ -59,11 +59,6 @@ class Compact:
     def default(cls) -> Contract | None:
         """Stay out of the default set: how large is too large is for the project to say."""
         return None
-
-    def plan(self, evidence: Evidence) -> Iterable[Experiment]:
-        """Ask for nothing but the baseline."""
-        del evidence
-        return ()
 
     def judge(self, evidence: Evidence) -> Verdict:
         """Compare the size of each checkpoint of this run with that of the tensors in it."""
