@@ -146,6 +146,7 @@ class Lab:
             resume_from=start.resume_from,
             is_baseline=experiment.kind in {"baseline", "repeat"} and not experiment.changes,
             restarting=experiment.kind == "restart",
+            loads=experiment.kind == "load",
             changes=experiment.changes,
             stop_after=experiment.stop_after,
             fails=experiment.kind == "error",
@@ -212,12 +213,14 @@ class Lab:
             unsaved=unsaved_in_the_end(seen.steps, seen.states, seen.looks, self._read),
             strays=self._strays(seen),
             pointers=absolute_pointers(seen.looks, self._store, plan.directory),
+            allowed=seen.allowed,
+            loading=seen.loading,
             notes=(*notes, *seen.notes),
             checkpoints=self._checkpoints(seen),
         )
 
     def _checkpoints(self, seen: Assembled) -> tuple[Checkpoint, ...]:
-        table = StateTable.of(seen.steps, seen.states)
+        table = StateTable.of(seen.steps, seen.states, own_names=seen.own_names)
         return catalogue(seen.looks, seen.saves, self._known_units(seen), seen.pattern, self._read, table)
 
     def _known_units(self, seen: Assembled) -> list[Unit]:

@@ -42,6 +42,7 @@ FRAMEWORK_MODULES: Final = (
     "pytest_ckpt.runs.discover",
     "pytest_ckpt.runs.forwards",
     "pytest_ckpt.runs.inventory",
+    "pytest_ckpt.runs.naming",
     "pytest_ckpt.runs.probe",
     "pytest_ckpt.runs.readings",
     "pytest_ckpt.tiny.",

@@ -12,6 +12,7 @@ from pytest_ckpt.checkpoints.content import StateTable, identify
 from pytest_ckpt.checkpoints.file_content import DamagedFile, FileContent, ReadError
 from pytest_ckpt.checkpoints.file_sizes import file_sizes
 from pytest_ckpt.checkpoints.grouping import Part, units_of
+from pytest_ckpt.checkpoints.keys import refused, wrapped
 from pytest_ckpt.checkpoints.units import Unit, number_in
 from pytest_ckpt.records.checkpoint import Checkpoint
 
@@ -186,6 +187,8 @@ def _describe(version: _Version, saves: Sequence[SaveEvent], read: Reader, table
             {entry.path: (contents[entry.path], entry.size) for entry in version.entries if entry.path in contents},
             table,
         ),
+        wrapped=wrapped(contents, table),
+        refused={path: names for path, content in contents.items() if (names := refused(content))},
     )
     return replace(checkpoint, kind=_kind(contents.values(), table))
 

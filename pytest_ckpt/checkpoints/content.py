@@ -39,11 +39,14 @@ class StateTable:
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     last_step: int = 0
     alike: Mapping[int, set[int]] = field(default_factory=dict)
+    own_names: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, steps: Sequence[StepRecord], states: Iterable[StateRecord]) -> StateTable:
-        """Return the table of a run."""
-        table = cls(last_step=len(steps), alike=_steps_alike(steps))
+    def of(
+        cls, steps: Sequence[StepRecord], states: Iterable[StateRecord], *, own_names: frozenset[str] = frozenset()
+    ) -> StateTable:
+        """Return the table of a run; `own_names` are words in keys that no wrapper need have added."""
+        table = cls(last_step=len(steps), alike=_steps_alike(steps), own_names=own_names)
         for step in steps:
             for kind in ("weights", "optimizer", "ema"):
                 table._add_all(kind, step.index - 1, step.state.get(kind, {}))

@@ -62,6 +62,8 @@ class FileContent:
         has_optimizer: whether somewhere a mapping has both `state` and `param_groups`.
         unreadable: key path to the reason, for tensors whose elements the file does not state plainly.
         memory: what the tensors are views of.
+        globals: classes and functions that are named in it, as `module.name` in Python 3.
+        protocol: the highest one of its pickles.
     """
 
     format: Format
@@ -70,6 +72,8 @@ class FileContent:
     has_optimizer: bool
     unreadable: Mapping[str, str] = field(default_factory=dict)
     memory: tuple[Memory, ...] = ()
+    globals: tuple[str, ...] = ()
+    protocol: int = 0
 
 
 class ReadError(Exception):

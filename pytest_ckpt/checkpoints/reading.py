@@ -17,6 +17,7 @@ from pytest_ckpt.checkpoints.file_content import (
 )
 from pytest_ckpt.checkpoints.formats import numpy_files, safetensors_file, torch_files, torch_storage
 from pytest_ckpt.checkpoints.formats.memory import memory_of
+from pytest_ckpt.checkpoints.formats.nodes import in_python_3
 from pytest_ckpt.checkpoints.formats.zip_archive import open_zips
 from pytest_ckpt.checkpoints.text_files import check_json
 
@@ -60,6 +61,8 @@ def read_tensors(path: Path, *, name: str | None = None) -> FileContent:
         has_optimizer=found.has_optimizer,
         unreadable=found.unreadable,
         memory=memory_of(tensors),
+        globals=tuple(sorted({in_python_3(named) for branch in document.branches for named in branch.globals})),
+        protocol=max((branch.protocol for branch in document.branches), default=0),
     )
 
 

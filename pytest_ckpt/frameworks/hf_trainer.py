@@ -7,7 +7,7 @@ import sys
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
-from pytest_ckpt.frameworks import hf_advice, hf_changes, hf_saving
+from pytest_ckpt.frameworks import hf_advice, hf_changes, hf_loading, hf_saving
 from pytest_ckpt.frameworks.protocol import Found
 from pytest_ckpt.records.run import FrameworkFacts
 
@@ -62,6 +62,7 @@ class HFTrainer:
                 module.set_seed(trainer.args.seed)  # as its constructor did in the process it was built in
             observer.expect_told()
             hf_changes.change_built(trainer, observer.changes)
+            hf_loading.load_instead(trainer, observer)
             callback = callback_type(trainer)
             trainer.add_callback(callback)
             try:
@@ -195,6 +196,9 @@ def _facts(trainer: Any, args: Any, state: Any, observer: Observer) -> Framework
         keep=limit if limit and limit > 0 else None,
         keeps_best=bool(best),
         best=hf_saving.best(args, state, observer),
+        loader=hf_loading.loader_of(trainer),
+        unread=hf_loading.UNREAD,
+        allowed=hf_loading.allowed_globals(),
     )
 
 

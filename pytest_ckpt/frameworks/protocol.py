@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from types import ModuleType
 
     from pytest_ckpt.records.checkpoint import Checkpoint
+    from pytest_ckpt.records.loading import Loading
     from pytest_ckpt.records.run import FrameworkFacts, RunRecord
     from pytest_ckpt.records.tree import Tree
     from pytest_ckpt.records.verdict import Advice
@@ -38,6 +39,16 @@ class Observer(Protocol):
     @property
     def changes(self) -> Mapping[str, object]:
         """Settings that the experiment gives other values, which the framework has to apply as training starts."""
+
+    @property
+    def loading(self) -> str | None:
+        """The absolute path of the checkpoint that the official loader is to read where training would start; None to train.
+
+        Asked for only where the facts name a loader (`FrameworkFacts.loader`).
+        """
+
+    def loaded(self, loading: Loading, models: Sequence[object]) -> None:
+        """Tell what the loader did, with the models that it returned from different seeds; the process ends with that."""
 
     def framework(self, facts: FrameworkFacts) -> None:
         """Tell what is being run; call it again when a setting is known better."""

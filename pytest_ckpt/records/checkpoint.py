@@ -4,9 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 from pytest_ckpt.records.codec import Record
+
+#: Names under which wrappers keep the model that they wrap; they get into the keys of its state dict.
+WRAPPERS: Final = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wrapped(Record):
+    """Trained parameters that are stored only under keys with the name that a wrapper gives to the model in it.
+
+    Attributes:
+        wrapper: the name, one of `WRAPPERS`.
+        count: how many parameters there are.
+        key: of the first, as it is stored.
+        path: of its file, relative to the job's directory.
+    """
+
+    wrapper: str
+    count: int
+    key: str
+    path: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +120,8 @@ class Checkpoint(Record):
         files: paths of all its files, relative to the job's directory.
         others: paths that belong to it beside the one it is named by.
         sizes: of its files of tensors.
+        wrapped: parameters whose keys only a wrapped model has a place for.
+        refused: classes and functions that `torch.load(weights_only=True)` refuses to use, by the file that names them.
     """
 
     path: str
@@ -121,6 +143,8 @@ class Checkpoint(Record):
     files: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
     sizes: tuple[FileSize, ...] = ()
+    wrapped: tuple[Wrapped, ...] = ()
+    refused: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def identity(self) -> str:

@@ -38,7 +38,8 @@ class Experiment(Record):
     Attributes:
         kind: `baseline` is the undisturbed run and `repeat` the same once more; `resume` starts from a checkpoint that it is
             told of; `restart` finds what was there when that checkpoint had been saved and has to search for itself;
-            `control` resumes after damage that the comparison must notice; `error` meets an exception.
+            `control` resumes after damage that the comparison must notice; `error` meets an exception; `load` is told of a
+            checkpoint as `resume` is, and the framework's official loader reads it in the place of training.
         checkpoint: identity of the checkpoint to start from (`Checkpoint.identity`).
         seeds: what the global random generators are seeded with before the job starts.
         stop_after: end the process, or raise the exception, after this many steps; None lets the job finish.
@@ -48,7 +49,7 @@ class Experiment(Record):
         origin: the run that saved the checkpoint; None for the baseline.
     """
 
-    kind: Literal["baseline", "repeat", "resume", "restart", "control", "error"]
+    kind: Literal["baseline", "repeat", "resume", "restart", "control", "error", "load"]
     checkpoint: str | None = None
     seeds: Seeds = "baseline"
     stop_after: int | None = None
@@ -102,6 +103,11 @@ def resume_changed(checkpoint: str, changes: Changes) -> Experiment:
 def control(checkpoint: str, *, stop_after: int = 1) -> Experiment:
     """Return the experiment that resumes from a damaged copy of `checkpoint` and must be seen to differ by so many steps."""
     return Experiment(kind="control", checkpoint=checkpoint, seeds="baseline", stop_after=stop_after)
+
+
+def load(checkpoint: str) -> Experiment:
+    """Return the experiment in which the framework's official loader reads `checkpoint`, and nothing is trained."""
+    return Experiment(kind="load", checkpoint=checkpoint, seeds="fresh")
 
 
 def error(*, after: int) -> Experiment:

@@ -9,6 +9,7 @@ from typing import Literal
 from pytest_ckpt.records.checkpoint import Checkpoint
 from pytest_ckpt.records.codec import Record
 from pytest_ckpt.records.experiment import Experiment
+from pytest_ckpt.records.loading import Loading
 from pytest_ckpt.records.state import Reading, StateRecord, StepRecord
 from pytest_ckpt.records.tree import Tree
 
@@ -112,6 +113,9 @@ class FrameworkFacts(Record):
         keep: how many checkpoints it keeps there, the best one included; None if all, or if that is not known.
         keeps_best: whether the best checkpoint is kept beside, or instead of, newer ones.
         best: what is known of the best checkpoint; None where none is chosen.
+        loader: what loads a checkpoint without anything that only the job knows; empty where nothing does.
+        unread: names of files of a checkpoint that a resume does not read, as patterns of a shell.
+        allowed: classes and functions that the framework lets `torch.load(weights_only=True)` use when it resumes.
     """
 
     name: str
@@ -122,6 +126,9 @@ class FrameworkFacts(Record):
     keep: int | None = None
     keeps_best: bool = False
     best: BestModel | None = None
+    loader: str = ""
+    unread: tuple[str, ...] = ()
+    allowed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +151,8 @@ class RunRecord(Record):
         strays: files that were written outside the job's directory.
         pointers: links, and files of one line, that are there in the end and name something in the directory by its absolute
             path; with that path.
+        allowed: classes and functions that the job lets `torch.load(weights_only=True)` use, by `add_safe_globals`.
+        loading: what the official loader made of the checkpoint, in the experiment of that.
         notes: what the reader should know about how the run was made.
     """
 
@@ -160,6 +169,8 @@ class RunRecord(Record):
     unsaved: tuple[str, ...] = ()
     strays: tuple[str, ...] = ()
     pointers: Mapping[str, str] = field(default_factory=dict)
+    allowed: tuple[str, ...] = ()
+    loading: Loading | None = None
     notes: tuple[str, ...] = ()
 
     @property

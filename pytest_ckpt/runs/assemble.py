@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from pytest_ckpt.records.loading import Loading
 from pytest_ckpt.records.run import FrameworkFacts, Look, SaveEvent
 from pytest_ckpt.records.state import COMPONENTS, Reading, StateRecord, StepRecord
 
@@ -26,6 +27,9 @@ class Assembled:
     notes: list[str] = field(default_factory=list)
     imported: tuple[str, ...] = ()
     asked: set[str] = field(default_factory=set)
+    own_names: frozenset[str] = frozenset()
+    allowed: tuple[str, ...] = ()
+    loading: Loading | None = None
     stopped: bool = False
     pattern: str | None = None
     end: dict[str, Any] | None = None
@@ -68,7 +72,7 @@ def _owners(events: Iterable[tuple[str, Mapping[str, Any]]]) -> frozenset[int] |
     return frozenset(said[-1]) if said else None
 
 
-def _take(result: Assembled, event: str, data: Mapping[str, Any]) -> None:  # noqa: C901 - one line per event
+def _take(result: Assembled, event: str, data: Mapping[str, Any]) -> None:  # noqa: C901, PLR0912 - one line per event
     match event:
         case "state":
             result.states.append(StateRecord.from_json(data))
@@ -87,6 +91,10 @@ def _take(result: Assembled, event: str, data: Mapping[str, Any]) -> None:  # no
             result.imported = tuple(data["modules"])
         case "layout":
             result.pattern = data["pattern"]
+        case "names":
+            result.own_names, result.allowed = frozenset(data["own"]), tuple(data["allowed"])
+        case "loaded":
+            result.loading = Loading.from_json(data)
         case "asked":
             result.asked.add(data["what"])
         case "stopped":

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from pytest_ckpt.frameworks.protocol import Framework
     from pytest_ckpt.records.experiment import Changes
+    from pytest_ckpt.records.loading import Loading
     from pytest_ckpt.records.run import FrameworkFacts
     from pytest_ckpt.runs.job import Job
     from pytest_ckpt.runs.probe import Probe
@@ -47,6 +48,7 @@ class RunPlan:
         seed: of the global random generators; None keeps the states that they were forked with.
         restarting: whether the job has to search for what it starts from.
         changes: settings that have other values than in the baseline.
+        loads: whether a loader reads the checkpoint in the place of training.
         skips: exception types by which a job says that it can't run here.
         fails: whether the job meets an exception after `stop_after` steps; else it is ended there.
     """
@@ -62,6 +64,7 @@ class RunPlan:
     stop_after: int | None
     frameworks: Sequence[Framework]
     restarting: bool = False
+    loads: bool = False
     changes: Changes = ()
     skips: tuple[type[BaseException], ...] = ()
     fails: bool = False
@@ -143,6 +146,7 @@ class _Observer:
         self._directory = plan.directory
         self._changes: dict[str, object] = dict(plan.changes)
         self._job_applies = False
+        self.loading = str(plan.resume_from) if plan.loads else None
         self.expect_told = probe.expect_told
         self.end_step = probe.end_step
         self._probe = probe
@@ -164,6 +168,12 @@ class _Observer:
 
     def framework(self, facts: FrameworkFacts) -> None:
         self._journal.write("framework", facts)
+
+    def loaded(self, loading: Loading, models: Sequence[object]) -> None:
+        from pytest_ckpt.runs.naming import with_tensors
+
+        self._journal.write("loaded", with_tensors(loading, models))
+        self._probe.stop()
 
     def relative(self, path: str) -> str:
         from pytest_ckpt.runs.saves import relative

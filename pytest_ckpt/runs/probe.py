@@ -11,9 +11,10 @@ import torch
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
+from pytest_ckpt.records.checkpoint import WRAPPERS
 from pytest_ckpt.records.run import SaveEvent
 from pytest_ckpt.records.state import StateRecord
-from pytest_ckpt.runs import readings
+from pytest_ckpt.runs import naming, readings
 from pytest_ckpt.runs.clock import StepClock
 from pytest_ckpt.runs.forwards import Forwards
 from pytest_ckpt.runs.inventory import Inventory
@@ -118,6 +119,14 @@ class Probe:
         """Write what is known only in the end: which modules own trained parameters, and how those are called."""
         self._journal.write("owners", {"modules": self._inventory.owners()})
         self._journal.write("renamed", self._inventory.renamed())
+        own = naming.own_names(self._inventory.roots, WRAPPERS)
+        self._journal.write("names", {"own": own, "allowed": naming.allowed_globals()})
+
+    def stop(self, step: int = 0) -> None:
+        """End the process: the experiment has seen enough."""
+        self.finish()
+        self._journal.write("stopped", {"step": step})
+        os._exit(STOPPED)
 
     @_harmless
     def state(self, when: str) -> None:
@@ -240,6 +249,4 @@ class Probe:
 
     def _stop_if_enough(self, step: int) -> None:
         if self._stop_after is not None and step >= self._stop_after:
-            self.finish()
-            self._journal.write("stopped", {"step": step})
-            os._exit(STOPPED)
+            self.stop(step)

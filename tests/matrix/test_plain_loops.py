@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy, mse_loss
 
 from jobs import plain
 from pytest_ckpt.contracts import builtin
+from pytest_ckpt.contracts.loading import Loadable
 from pytest_ckpt.contracts.retention import Retention
 from pytest_ckpt.contracts.saving import Count
 from pytest_ckpt.contracts.scheduling import Steps
@@ -28,7 +29,8 @@ LAST, EVERY = 7, 3
 
 def everything() -> list[Contract]:
     """Return the default set and what does not belong to it, with the saves that these loops make; nobody tells a metric."""
-    given = {contract.name: contract for contract in (Count(3), Steps(every=EVERY), Retention(3), Compact())}
+    numbers = Count(3), Steps(every=EVERY), Retention(3)
+    given: dict[str, Contract] = {contract.name: contract for contract in (*numbers, Compact(), Loadable())}
     kinds = [kind for kind in builtin() if kind.name != "best"]
     return [contract for kind in kinds if (contract := given.get(kind.name) or kind.default()) is not None]
 

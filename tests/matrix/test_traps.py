@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from jobs import plain
 from pytest_ckpt.contracts import builtin
+from pytest_ckpt.contracts.loading import Loadable
 from pytest_ckpt.contracts.resuming import Resumable
 from pytest_ckpt.contracts.retention import Retention
 from pytest_ckpt.contracts.saving import Count, FinalStep
@@ -363,12 +364,16 @@ TRAPS: Final = [
 ]
 
 
+def _given() -> tuple[Contract, ...]:
+    return Count(3), Steps(every=EVERY), Retention(3), Compact(), Loadable()
+
+
 @pytest.mark.filterwarnings("ignore:Lazy modules:UserWarning", "ignore:Detected call of:UserWarning")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 @pytest.mark.parametrize("train", TRAPS, ids=lambda train: str(train.__name__))
 def test_correct_loops_hold(judge: Judge, train: Callable[[Job], None]) -> None:
     """Every contract holds."""
-    given: dict[str, Contract] = {one.name: one for one in (Count(3), Steps(every=EVERY), Retention(3), Compact())}
+    given: dict[str, Contract] = {one.name: one for one in _given()}
     kinds = [kind for kind in builtin() if kind.name != "best"]  # nobody tells a metric
     verdicts = judge(train, *[one for kind in kinds if (one := given.get(kind.name) or kind.default()) is not None])
     assert {} == {name: verdict for name, verdict in verdicts.items() if verdict.status != "held"}

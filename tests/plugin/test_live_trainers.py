@@ -137,7 +137,7 @@ def test_trainers_of_transformers(sessions: Sessions) -> None:
         """
     )
     result = sessions.apart("-W", "ignore::FutureWarning", timeout=120)
-    result.assert_outcomes(passed=12, skipped=4, failed=1, warnings=1)
+    result.assert_outcomes(passed=14, skipped=4, failed=1, warnings=1)
     result.stdout.fnmatch_lines([WARNING.format("trainer", "Trainer")])
     result.stdout.fnmatch_lines(["  the job saved outside ckpt_job.dir:*"])
     assert "transformers" not in sys.modules or "1 warning" in result.stdout.str()

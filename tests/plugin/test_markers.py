@@ -38,9 +38,9 @@ def test_a_misspelt_marker(sessions: Sessions) -> None:
     assert snapshot(
         """\
 test_jobs.py::test_job: unknown contract marker ckpt_finalstep; did you mean ckpt_final_step? Known:
-  ckpt_final_step, ckpt_steps, ckpt_count, ckpt_retention, ckpt_best, ckpt_complete, ckpt_faithful,
-  ckpt_compact, ckpt_resumable, ckpt_stable_schedule, ckpt_latest, ckpt_relocatable, ckpt_pure,
-  ckpt_on_error\
+  ckpt_final_step, ckpt_steps, ckpt_count, ckpt_retention, ckpt_best, ckpt_complete, ckpt_loadable,
+  ckpt_faithful, ckpt_compact, ckpt_resumable, ckpt_stable_schedule, ckpt_latest, ckpt_relocatable,
+  ckpt_pure, ckpt_on_error\
 """
     ) == marked(sessions, "ckpt_finalstep")
 
@@ -50,8 +50,8 @@ def test_a_marker_like_no_other(sessions: Sessions) -> None:
     assert snapshot(
         """\
 test_jobs.py::test_job: unknown contract marker ckpt_zzz. Known: ckpt_final_step, ckpt_steps,
-  ckpt_count, ckpt_retention, ckpt_best, ckpt_complete, ckpt_faithful, ckpt_compact, ckpt_resumable,
-  ckpt_stable_schedule, ckpt_latest, ckpt_relocatable, ckpt_pure, ckpt_on_error\
+  ckpt_count, ckpt_retention, ckpt_best, ckpt_complete, ckpt_loadable, ckpt_faithful, ckpt_compact,
+  ckpt_resumable, ckpt_stable_schedule, ckpt_latest, ckpt_relocatable, ckpt_pure, ckpt_on_error\
 """
     ) == marked(sessions, "ckpt_zzz")
 
@@ -140,9 +140,9 @@ test_jobs.py::test_one[1]: ckpt_count(): missing a required argument: 'n'. Right
 test_jobs.py::test_one[2]: ckpt_count(): missing a required argument: 'n'. Right: ckpt_count(n, *,
   xfail=None)
 test_jobs.py::test_two: unknown contract marker ckpt_zount; did you mean ckpt_count? Known:
-  ckpt_final_step, ckpt_steps, ckpt_count, ckpt_retention, ckpt_best, ckpt_complete, ckpt_faithful,
-  ckpt_compact, ckpt_resumable, ckpt_stable_schedule, ckpt_latest, ckpt_relocatable, ckpt_pure,
-  ckpt_on_error\
+  ckpt_final_step, ckpt_steps, ckpt_count, ckpt_retention, ckpt_best, ckpt_complete, ckpt_loadable,
+  ckpt_faithful, ckpt_compact, ckpt_resumable, ckpt_stable_schedule, ckpt_latest, ckpt_relocatable,
+  ckpt_pure, ckpt_on_error\
 """) == usage_error(sessions("-W", "ignore", "-k", "one"))
 
 
@@ -351,6 +351,7 @@ def test_the_manual(sessions: Sessions) -> None:
                 "@pytest.mark.ckpt_retention(keep=None, *, best=None, xfail=None)",
                 "@pytest.mark.ckpt_best(*, xfail=None)",
                 "@pytest.mark.ckpt_complete(*, xfail=None)",
+                "@pytest.mark.ckpt_loadable(*, weights_only=False, strict=True, newest=False, xfail=None)",
                 "@pytest.mark.ckpt_faithful(*, xfail=None)",
                 "@pytest.mark.ckpt_compact(slack=1.1, *, xfail=None)",
                 "@pytest.mark.ckpt_resumable(level='exact', *, steps=None, tolerance=None, reseed=True, xfail=None)",
@@ -377,4 +378,4 @@ def test_strict_markers_know_every_contract(sessions: Sessions) -> None:
         def test_job(ckpt_job): pass
         """
     )
-    sessions.without_contracts("--strict-markers", "-W", "error").assert_outcomes(skipped=8)
+    sessions.without_contracts("--strict-markers", "-W", "error").assert_outcomes(skipped=9)

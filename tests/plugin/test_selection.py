@@ -143,7 +143,7 @@ def test_marks_of_a_class_choose_contracts_too(sessions: Sessions) -> None:
     )
     assert ["test_job[count]"] == list(sessions.outcomes("-m", "ckpt_count"))
     assert ["test_job[resumable]"] == list(sessions.outcomes("-k", "resumable"))
-    assert 7 == len(sessions.outcomes("-m", "ckpt_contract"))
+    assert 8 == len(sessions.outcomes("-m", "ckpt_contract"))
 
 
 def test_without_a_cache(sessions: Sessions) -> None:

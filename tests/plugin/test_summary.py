@@ -91,9 +91,9 @@ test_jobs.py       final_step  complete  faithful  resumable
   test_later       skipped
   test_whole       ok          ok        ok        ok
     1 [2] 3 [4]
-not applicable: steps, count, retention, best
+not applicable: steps, count, retention, best, loadable
 [n] on disk  (n) last step
-1 broken, 2 errors, 1 xpass, 7 ok, 1 xfail, 8 n/a, 2 skipped in 8\
+1 broken, 2 errors, 1 xpass, 7 ok, 1 xfail, 10 n/a, 2 skipped in 8\
 """) == section(result)
 
 

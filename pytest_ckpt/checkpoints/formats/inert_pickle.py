@@ -22,16 +22,24 @@ if TYPE_CHECKING:
 
 #: Opcodes with bytes in them, and how many bytes of the opcode come before those.
 _BYTES: Final = {"SHORT_BINBYTES": 2, "BINBYTES": 5, "BINBYTES8": 9, "BYTEARRAY8": 9}
-_NO_EFFECT: Final = frozenset({"PROTO", "FRAME", "STOP"})
+_NO_EFFECT: Final = frozenset({"FRAME", "STOP"})
 _PLAIN_KEYS: Final = (str, int, float, bool, type(None))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParsedPickle:
-    """What one pickle holds; `persistent` are its outside references in the order in which they were met."""
+    """What one pickle holds.
+
+    Attributes:
+        persistent: its outside references in the order in which they were met.
+        globals: all classes and functions that it names.
+        protocol: of pickle.
+    """
 
     root: object
     persistent: tuple[Persistent, ...]
+    globals: frozenset[Global] = frozenset()
+    protocol: int = 0
 
 
 def parse_pickle(path: Path, stream: BytesIO, buffer: memoryview, *, name: str) -> ParsedPickle:
@@ -53,7 +61,12 @@ def parse_pickle(path: Path, stream: BytesIO, buffer: memoryview, *, name: str) 
             for opcode, argument, found_at in pickletools.genops(stream):
                 position = found_at
                 machine.run(opcode.name, argument, found_at or 0)
-        return ParsedPickle(root=machine.stack.pop(), persistent=tuple(machine.persistent))
+        return ParsedPickle(
+            root=machine.stack.pop(),
+            persistent=tuple(machine.persistent),
+            globals=frozenset(machine.globals),
+            protocol=machine.protocol,
+        )
     except (ValueError, LookupError, TypeError, OverflowError) as error:
         found = f"{error} after {position} of {len(buffer)} bytes"
         raise DamagedFile(path, name, "a complete pickle", found) from error
@@ -65,6 +78,8 @@ class _Machine:
     def __init__(self, buffer: memoryview) -> None:
         self.stack: list[Any] = []
         self.persistent: list[Persistent] = []
+        self.globals: set[Global] = set()
+        self.protocol = 0
         self._outer: list[list[Any]] = []
         self._memo: dict[int, Any] = {}
         self._buffer = buffer
@@ -103,6 +118,15 @@ class _Machine:
 
     def recall(self, index: int) -> None:
         self.stack.append(self._memo[index])
+
+    def name(self, module: object, name: object) -> None:
+        if not isinstance(module, str) or not isinstance(name, str):
+            raise UnexpectedNode((module, name), "the name of a global")
+        self.stack.append(Global(module, name))
+        self.globals.add(self.stack[-1])
+
+    def set_protocol(self, protocol: int) -> None:
+        self.protocol = protocol
 
     def refer(self, identity: object) -> None:
         self.persistent.append(Persistent(identity))
@@ -145,19 +169,15 @@ def _as_key(key: object) -> object:
     return key
 
 
-def _named(argument: str) -> Global:
+def _name(machine: _Machine, argument: str) -> None:
     module, _, name = argument.partition(" ")
-    return Global(module, name)
-
-
-def _named_on_stack(module: object, name: object) -> Global:
-    if not isinstance(module, str) or not isinstance(name, str):
-        raise UnexpectedNode((module, name), "the name of a global")
-    return Global(module, name)
+    machine.name(module, name)
 
 
 def _instance(machine: _Machine, argument: str) -> None:
-    machine.call(_named(argument), tuple(machine.since_mark()))
+    args = tuple(machine.since_mark())
+    _name(machine, argument)
+    machine.call(machine.stack.pop(), args)
 
 
 def _object(machine: _Machine, _: object) -> None:
@@ -168,6 +188,7 @@ def _object(machine: _Machine, _: object) -> None:
 _Effect: TypeAlias = Callable[[_Machine, Any], object]
 #: What opcodes do that neither have no effect nor only push their argument. Sets become lists, frozen ones tuples.
 _EFFECTS: Final[Mapping[str, _Effect]] = {
+    "PROTO": _Machine.set_protocol,
     "MARK": lambda machine, _: machine.mark(),
     "POP": lambda machine, _: machine.take(1) if machine.stack else machine.since_mark(),
     "POP_MARK": lambda machine, _: machine.since_mark(),
@@ -193,9 +214,9 @@ _EFFECTS: Final[Mapping[str, _Effect]] = {
     "SETITEMS": lambda machine, _: machine.set_items(machine.since_mark()),
     **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"), _Machine.memoize),
     **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), _Machine.recall),
-    **dict.fromkeys(("EXT1", "EXT2", "EXT4"), lambda machine, code: machine.push(Global("copyreg", str(code)))),
-    "GLOBAL": lambda machine, argument: machine.push(_named(argument)),
-    "STACK_GLOBAL": lambda machine, _: machine.push(_named_on_stack(*machine.take(2))),
+    **dict.fromkeys(("EXT1", "EXT2", "EXT4"), lambda machine, code: machine.name("copyreg", str(code))),
+    "GLOBAL": _name,
+    "STACK_GLOBAL": lambda machine, _: machine.name(*machine.take(2)),
     "PERSID": _Machine.refer,
     "BINPERSID": lambda machine, _: machine.refer(machine.stack.pop()),
     "REDUCE": lambda machine, _: machine.call(*machine.take(2)),

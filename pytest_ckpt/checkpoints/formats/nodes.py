@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +19,12 @@ class Global:
 
     def __str__(self) -> str:
         return f"{self.module}.{self.name}"
+
+
+def in_python_3(named: Global) -> str:
+    """Return the name in Python 3 of what a pickle may name as Python 2 did; `torch.save` does."""
+    module, name = NAME_MAPPING.get((named.module, named.name), (named.module, named.name))
+    return f"{IMPORT_MAPPING.get(module, module)}.{name}"
 
 
 @dataclass(slots=True, eq=False)

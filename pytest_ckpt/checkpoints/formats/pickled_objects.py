@@ -110,9 +110,9 @@ class PickledObjects:
             if not isinstance(blob, Blob):
                 raise UnexpectedNode(blob, "bytes")
             stream = parse_legacy(self.path, blob.view)
-            if not isinstance(stream.root, Persistent):
-                raise UnexpectedNode(stream.root, "a storage in bytes")
-            self._embedded[id(node)] = stream.storage(stream.root)
+            if not isinstance(stream.parsed.root, Persistent):
+                raise UnexpectedNode(stream.parsed.root, "a storage in bytes")
+            self._embedded[id(node)] = stream.storage(stream.parsed.root)
         return self._embedded[id(node)]
 
     def wrapped(self, node: Inert) -> object:

@@ -14,9 +14,10 @@ from pytest_ckpt.checkpoints.formats.torch_storage import parse_legacy, storage_
 from pytest_ckpt.checkpoints.formats.tree import Branch
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from pytest_ckpt.checkpoints.formats.inert_pickle import ParsedPickle
     from pytest_ckpt.checkpoints.formats.nodes import Persistent
     from pytest_ckpt.checkpoints.formats.zip_archive import ZipArchive
 
@@ -56,7 +57,11 @@ def _branch(path: Path, archive: ZipArchive, key: str = "") -> Branch:
     pickled = archive.records[name]
     parsed = parse_pickle(path, BytesIO(pickled), pickled, name=f"record {name}")
     storages = _ArchivedStorages(archive, name.removesuffix(_PICKLE_RECORD))
-    return Branch(root=parsed.root, key=key, meaning=PickledObjects(path, storages).meaning)
+    return _pickled(parsed, PickledObjects(path, storages).meaning, key)
+
+
+def _pickled(parsed: ParsedPickle, meaning: Callable[[object], object], key: str = "") -> Branch:
+    return Branch(root=parsed.root, key=key, meaning=meaning, globals=parsed.globals, protocol=parsed.protocol)
 
 
 class _ArchivedStorages:
@@ -81,7 +86,7 @@ class _ArchivedStorages:
 def open_torch_legacy(path: Path, data: memoryview) -> Document:
     """Open what `torch.save` wrote before torch 1.6, and still does if it is told to."""
     stream = parse_legacy(path, data)
-    branch = Branch(root=stream.root, meaning=PickledObjects(path, stream.storage).meaning)
+    branch = _pickled(stream.parsed, PickledObjects(path, stream.storage).meaning)
     return Document(path=path, format="torch-legacy", branches=(branch,), rewritten=lambda: data)
 
 
@@ -95,5 +100,5 @@ def open_pickle(path: Path, data: memoryview) -> Document:
     parsed = parse_pickle(path, stream, data, name="pickle")
     if rest := len(data) - stream.tell():
         raise DamagedFile(path, "pickle", "the end of the file behind it", f"{rest} more bytes")
-    branch = Branch(root=parsed.root, meaning=PickledObjects(path, refuse).meaning)
+    branch = _pickled(parsed, PickledObjects(path, refuse).meaning)
     return Document(path=path, format="pickle", branches=(branch,), rewritten=lambda: data)

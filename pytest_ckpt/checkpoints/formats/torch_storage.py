@@ -64,7 +64,7 @@ class StorageReference:
 class LegacyStream:
     """A pickle and the storages that follow it, by key."""
 
-    root: object
+    parsed: ParsedPickle
     storages: Mapping[str, Storage]
     path: Path
 
@@ -104,7 +104,7 @@ def parse_legacy(path: Path, buffer: memoryview) -> LegacyStream:
     little = not isinstance(system, dict) or system.get("little_endian", True)
     reader = _StorageReader(path, buffer, "little" if little else "big")
     storages = reader.read(stream.tell(), _text_items(keys), _references(path, parsed))
-    return LegacyStream(root=parsed.root, storages=storages, path=path)
+    return LegacyStream(parsed=parsed, storages=storages, path=path)
 
 
 def _text_items(keys: object) -> list[str]:

@@ -37,11 +37,15 @@ class Branch:
         root: the outermost node.
         key: the key under which it is found.
         meaning: what a node stands for, asked before it is taken for a container.
+        globals: the classes and functions that its pickle names.
+        protocol: of its pickle.
     """
 
     root: object
     key: str = ""
     meaning: Callable[[object], object] = _as_it_is
+    globals: frozenset[Global] = frozenset()
+    protocol: int = 0
 
 
 @dataclass(slots=True, kw_only=True)
