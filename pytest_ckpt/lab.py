@@ -150,6 +150,7 @@ class Lab:
             changes=experiment.changes,
             stop_after=experiment.stop_after,
             fails=experiment.kind == "error",
+            updates=self.runs[BASELINE].updates_until(experiment.stop_after or 0) if BASELINE in self.runs else 0,
             frameworks=self.frameworks,
             skips=self.skips,
         )

@@ -156,7 +156,7 @@ class LightningTrainer:
 def _change(trainer: Any, changes: Mapping[str, object]) -> None:
     """Give settings of the ModelCheckpoint callbacks other values."""
     for name, value in changes.items():
-        callbacks = [callback for callback in trainer.checkpoint_callbacks if name in _CALLBACK_SETTINGS]
+        callbacks = [callback for callback in _model_checkpoints(trainer) if name in _CALLBACK_SETTINGS]
         if not callbacks:
             message = (
                 f"no ModelCheckpoint of this Trainer has a setting {name!r}; known are {', '.join(_CALLBACK_SETTINGS)}"
@@ -199,13 +199,18 @@ def _callback_type(callbacks: ModuleType, facts_of: Any, observer: Observer) -> 
     return Teller
 
 
+def _model_checkpoints(trainer: Any) -> list[Any]:
+    """Return the callbacks that save by a schedule; others, such as OnExceptionCheckpoint, have no settings for that."""
+    return [callback for callback in trainer.checkpoint_callbacks if hasattr(callback, "save_top_k")]
+
+
 def _settings(trainer: Any) -> Iterator[tuple[str, str]]:
     for name in _TRAINER_SETTINGS:
         yield name, str(getattr(trainer, name, ""))
     yield "callbacks", " ".join(type(callback).__name__ for callback in trainer.callbacks)
     yield "optimizers", str(len(trainer.optimizers))
     yield "automatic_optimization", str(trainer.lightning_module.automatic_optimization)
-    for number, callback in enumerate(trainer.checkpoint_callbacks, start=1):
+    for number, callback in enumerate(_model_checkpoints(trainer), start=1):
         for name in _CALLBACK_SETTINGS:
             yield (
                 f"{lightning_saving.label(number)}.{name}",
@@ -215,18 +220,19 @@ def _settings(trainer: Any) -> Iterator[tuple[str, str]]:
 
 def _save_dir(trainer: Any) -> str:
     """Return the directory below which all callbacks save."""
-    folders = [os.path.abspath(callback.dirpath) for callback in trainer.checkpoint_callbacks if callback.dirpath]  # noqa: PTH100 - links stay
+    given = [getattr(callback, "dirpath", None) for callback in trainer.checkpoint_callbacks]
+    folders = [os.path.abspath(folder) for folder in given if folder]  # noqa: PTH100 - links stay
     return os.path.commonpath(folders) if folders else str(trainer.default_root_dir)
 
 
 def _monitor(trainer: Any) -> str | None:
     """Return the metric of the first callback that has one."""
-    return next((callback.monitor for callback in trainer.checkpoint_callbacks if callback.monitor), None)
+    return next((callback.monitor for callback in _model_checkpoints(trainer) if callback.monitor), None)
 
 
 def _best(trainer: Any, observer: Observer, scores: Mapping[int, float]) -> BestModel | None:
     """Return the evaluations so far, and which checkpoint counts as the best of them."""
-    callback = next((callback for callback in trainer.checkpoint_callbacks if callback.monitor), None)
+    callback = next((callback for callback in _model_checkpoints(trainer) if callback.monitor), None)
     if callback is None:
         return None
     path = observer.relative(callback.best_model_path) if callback.best_model_path else None

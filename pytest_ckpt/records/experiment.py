@@ -115,6 +115,11 @@ def error(*, after: int) -> Experiment:
     return Experiment(kind="error", stop_after=after)
 
 
+def resume_after_error(checkpoint: str, *, after: int) -> Experiment:
+    """Return the experiment that resumes from a checkpoint of the run that met an error after so many steps."""
+    return Experiment(kind="resume", checkpoint=checkpoint, seeds="fresh", origin=error(after=after))
+
+
 def restart(checkpoint: str, *, damage: Damage | None = None, stop_after: int | None = 1) -> Experiment:
     """Return the experiment that starts the job again in what lay there when `checkpoint` had been saved."""
     return Experiment(kind="restart", checkpoint=checkpoint, damage=damage, stop_after=stop_after)

@@ -226,6 +226,10 @@ class RunRecord(Record):
         """
         return max((step.index for step in self.steps[:by] if step.claimed == claimed), default=None)
 
+    def updates_until(self, step: int) -> int:
+        """Return how often optimizers had stepped when so many steps were done; several may step in each."""
+        return sum(sum(record.ticks.values()) for record in self.steps[:step])
+
     def step_of(self, checkpoint: Checkpoint) -> int:
         """Return the step that a checkpoint of this run promises to hold.
 

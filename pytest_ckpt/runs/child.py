@@ -51,6 +51,7 @@ class RunPlan:
         loads: whether a loader reads the checkpoint in the place of training.
         skips: exception types by which a job says that it can't run here.
         fails: whether the job meets an exception after `stop_after` steps; else it is ended there.
+        updates: how often optimizers step in those; with several of them a step goes on after the first.
     """
 
     job: Job
@@ -68,6 +69,7 @@ class RunPlan:
     changes: Changes = ()
     skips: tuple[type[BaseException], ...] = ()
     fails: bool = False
+    updates: int = 0
 
     @property
     def journal(self) -> Path:
@@ -116,7 +118,7 @@ def _probe(plan: RunPlan, journal: Journal, watcher: Watcher) -> Probe:
     from pytest_ckpt.runs.saves import notice_saves
 
     torch.set_num_threads(1)  # more threads hang in a process forked after a parallel region
-    probe = Probe(journal, watcher, stop_after=plan.stop_after, fails=plan.fails)
+    probe = Probe(journal, watcher, stop_after=plan.stop_after, fails=plan.fails, updates=plan.updates)
     probe.attach()
     notice_saves(probe, plan.directory)
     observer = _Observer(probe, journal, plan)

@@ -54,12 +54,19 @@ class Probe:
     """Writes one journal event for whatever it sees; grouping into steps happens later, from the journal."""
 
     def __init__(
-        self, journal: Journal, watcher: Watcher, *, stop_after: int | None = None, fails: bool = False
+        self,
+        journal: Journal,
+        watcher: Watcher,
+        *,
+        stop_after: int | None = None,
+        fails: bool = False,
+        updates: int = 0,
     ) -> None:
         self._journal = journal
         self._watcher = watcher
         self._stop_after = None if fails else stop_after
         self._fail_after = stop_after if fails else None
+        self._fail_updates = updates
         self._clock = StepClock()
         self._inventory = Inventory()
         self._forwards = Forwards(journal, self._inventory)
@@ -242,7 +249,9 @@ class Probe:
 
     def _fail_if_asked(self) -> None:
         """Raise the error that an experiment asks for, once."""
-        if self._fail_after is not None and self._finished >= self._fail_after:
+        if self._fail_after is None or self._ticks < self._fail_updates:
+            return
+        if self._finished >= self._fail_after:
             step, self._fail_after = self._fail_after + 1, None
             message = f"an error that pytest-ckpt raises in the forward pass of step {step}"
             raise InjectedError(message)
