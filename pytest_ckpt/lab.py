@@ -210,6 +210,7 @@ class Lab:
             saves=tuple(seen.saves),
             frameworks=tuple(seen.frameworks.values()),
             sections=sections(plan),
+            scores=seen.scores,
             asked=frozenset(seen.asked),
             unsaved=unsaved_in_the_end(seen.steps, seen.states, seen.looks, self._read),
             strays=self._strays(seen),

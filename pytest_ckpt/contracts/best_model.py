@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import KW_ONLY, dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
 
+from pytest_ckpt.contracts import declared_best
 from pytest_ckpt.contracts.base import Contract, Evidence, OfBaseline, promised
 from pytest_ckpt.contracts.explain_saving import no_steps, steps_text
+from pytest_ckpt.errors import InvalidArgument
 from pytest_ckpt.records.verdict import Finding, Verdict, held, inconclusive, not_applicable, violated
 
 if TYPE_CHECKING:
@@ -18,9 +20,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Best(OfBaseline):
-    """The best checkpoint by the framework's own metric is the best that was saved, is on disk, and is what it loads."""
+    """The best checkpoint is the best that was saved, is on disk, and is what a framework loads in the end.
+
+    `metric` and `mode` ("min" or "max") say by what it has to be chosen; without them the framework's own settings count. A
+    job without a framework declares the metric with `ckpt_job.score(value)`; `path` names its best checkpoint, as a glob,
+    where that is not the one with `best` in its name.
+    """
 
     name: ClassVar[str] = "best"
+    metric: str | None = None
+    mode: Literal["min", "max"] | None = None
+    _: KW_ONLY
+    path: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.mode not in {None, "min", "max"}:
+            message = f"mode must be 'min' where a low value is good, or 'max'; got {self.mode!r}"
+            raise InvalidArgument(message)
+        for name in ("metric", "path"):
+            given: object = getattr(self, name)
+            if given is not None and not (isinstance(given, str) and given):
+                message = f"{name} must be a text that is not empty; got {given!r}"
+                raise InvalidArgument(message)
 
     @classmethod
     def default(cls) -> Contract | None:
@@ -33,9 +54,29 @@ class Best(OfBaseline):
         if run.last_step == 0:
             return inconclusive(self.name, no_steps())
         told = [facts.best for facts in run.frameworks if facts.best is not None]
+        if run.scores and not told:
+            return declared_best.verdict(self.name, run, self.mode, self.path)
         if not told or not told[-1].scores:
             return not_applicable(self.name, "no metric was evaluated by which a best checkpoint is chosen")
+        if self._is_other(told[-1]):
+            return violated(self.name, self._other_choice(told[-1]))
         return _Choice.of(told[-1], run).verdict(self.name)
+
+    def _is_other(self, best: BestModel) -> bool:
+        """Say whether a framework chooses by another metric, or in the other direction."""
+        metric = (self.metric or best.metric).removeprefix("eval_")
+        return metric != best.metric.removeprefix("eval_") or (self.mode or best.mode) != best.mode
+
+    def _other_choice(self, best: BestModel) -> Finding:
+        asked = f"{self.metric or best.metric} ({self.mode or best.mode})"
+        return Finding(
+            title=f"the best checkpoint is chosen by {best.metric} ({best.mode}), and {asked} is asked for",
+            cause="the settings of the framework name another metric, or another direction.",
+            fix="set metric_for_best_model and greater_is_better (transformers), or monitor and mode (Lightning), to what is "
+            "meant.",
+            component="best",
+            checkpoint=best.path or "",
+        )
 
 
 @dataclass(frozen=True, slots=True)

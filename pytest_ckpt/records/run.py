@@ -145,6 +145,7 @@ class RunRecord(Record):
         checkpoints: what was found on disk, in the order of appearance.
         frameworks: the frameworks that took part.
         sections: captured output by title: `stdout`, `stderr`, `log`, `warnings`.
+        scores: what the job declared its model to be worth, by the number of steps done.
         asked: what of the experiment the job has read: `resume_from`, `restarting`, `changed`.
         unsaved: trained parameters that were changed after the last step, as training ended, and are in no file as they
             are then.
@@ -165,6 +166,7 @@ class RunRecord(Record):
     checkpoints: tuple[Checkpoint, ...] = ()
     frameworks: tuple[FrameworkFacts, ...] = ()
     sections: Mapping[str, str] = field(default_factory=dict)
+    scores: Mapping[int, float] = field(default_factory=dict)
     asked: frozenset[str] = frozenset()
     unsaved: tuple[str, ...] = ()
     strays: tuple[str, ...] = ()

@@ -32,6 +32,7 @@ class Assembled:
     loading: Loading | None = None
     stopped: bool = False
     pattern: str | None = None
+    scores: dict[int, float] = field(default_factory=dict)
     end: dict[str, Any] | None = None
 
 
@@ -43,6 +44,8 @@ def assemble(events: Iterable[tuple[str, Mapping[str, Any]]]) -> Assembled:
     for event, data in events:
         steps.take(event, data)
         _take(result, event, data)
+        if event == "score":
+            result.scores[steps.done] = data["value"]
     names = next((data for event, data in events if event == "renamed"), {})
     result.steps = steps.finished(names)
     result.states = [_renamed_state(state, names) for state in result.states]
@@ -137,6 +140,11 @@ class _Steps:
         self._claimed: dict[int, int | None] = {}
         self._skipped: dict[int, int] = {}
         self._done: set[int] = set()
+
+    @property
+    def done(self) -> int:
+        """How many steps have ended so far."""
+        return max(self._done, default=0)
 
     def take(self, event: str, data: Mapping[str, Any]) -> None:
         """Use the events that belong to a step."""

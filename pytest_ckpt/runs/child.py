@@ -132,6 +132,7 @@ def _probe(plan: RunPlan, journal: Journal, watcher: Watcher) -> Probe:
         changes=dict(plan.changes),
         on_ask=observer.asked,
         on_step=probe.declare_step,
+        on_score=lambda value: journal.write("score", {"value": value}),
     )
     return probe
 

@@ -29,6 +29,7 @@ class Job:
         self._changes: Mapping[str, object] = {}
         self._on_ask: Callable[[str], None] = _nothing
         self._on_step: Callable[[], None] = _nothing
+        self._on_score: Callable[[float], None] = _nothing
         self._pattern: str | None = None
 
     def __repr__(self) -> str:
@@ -82,6 +83,13 @@ class Job:
         """Declare that an optimizer step ends here, where no torch optimizer tells."""
         self._on_step()
 
+    def score(self, value: float) -> None:
+        """Declare what the model is worth as it is now, by the metric that decides which checkpoint is the best.
+
+        Not needed where a framework evaluates the metric.
+        """
+        self._on_score(float(value))
+
     def layout(self, pattern: str) -> None:
         """Declare which paths below `dir` are checkpoints, as a glob such as `ckpts/step_*.pt`.
 
@@ -124,6 +132,7 @@ class Job:
         changes: Mapping[str, object],
         on_ask: Callable[[str], None],
         on_step: Callable[[], None],
+        on_score: Callable[[float], None],
     ) -> None:
         """Answer for one experiment from now on; called by the engine in the experiment's process."""
         self._dir = directory
@@ -133,6 +142,7 @@ class Job:
         self._is_baseline = is_baseline
         self._on_ask = on_ask
         self._on_step = on_step
+        self._on_score = on_score
 
     @property
     def pattern(self) -> str | None:

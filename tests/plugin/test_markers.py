@@ -349,7 +349,7 @@ def test_the_manual(sessions: Sessions) -> None:
                 "@pytest.mark.ckpt_steps(steps=None, *, every=None, final=None, xfail=None)",
                 "@pytest.mark.ckpt_count(n, *, xfail=None)",
                 "@pytest.mark.ckpt_retention(keep=None, *, best=None, xfail=None)",
-                "@pytest.mark.ckpt_best(*, xfail=None)",
+                "@pytest.mark.ckpt_best(metric=None, mode=None, *, path=None, xfail=None)",
                 "@pytest.mark.ckpt_complete(*, xfail=None)",
                 "@pytest.mark.ckpt_loadable(*, weights_only=False, strict=True, newest=False, xfail=None)",
                 "@pytest.mark.ckpt_faithful(*, xfail=None)",
