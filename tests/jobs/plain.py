@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from pathlib import Path
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -80,13 +80,22 @@ class Saver:
         torch.save({**state, "step": step if self._counts else 0}, self._job.path / self._name.format(step=step))
 
     def load(self) -> int:
-        """Load what `resume_from` names, and return the step to go on from; 0 where it names nothing."""
-        if self._job.resume_from is None:
+        """Load what `resume_from` names, or in a restart the newest, and return the step to go on from; 0 for a new run."""
+        path = start_from(self._job, self._name.format(step="*"))
+        if path is None:
             return 0
-        state = torch.load(Path(self._job.resume_from), weights_only=False)
+        state = torch.load(path, weights_only=False)
         for name, part in self.parts.items():
             part.load_state_dict(state[name])
         return int(state["step"])
+
+
+def start_from(job: Job, pattern: str) -> str | None:
+    """Return what to resume from: in a restart, of what fits the pattern, the path with the highest number."""
+    if not job.restarting:
+        return job.resume_from
+    named = map(str, job.path.glob(pattern))
+    return max(named, key=lambda path: int([0, *re.findall(r"[0-9]+", path.rpartition("/")[2])][-1]), default=None)
 
 
 def steps(saver: Saver, last: int, every: int) -> Iterator[int]:

@@ -12,6 +12,9 @@ from transformers import Trainer
 from jobs import hf
 from pytest_ckpt import Job, tiny
 from pytest_ckpt.contracts import builtin
+from pytest_ckpt.contracts.moving import Relocatable
+from pytest_ckpt.contracts.purity import Pure
+from pytest_ckpt.contracts.stability import StableSchedule
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,8 +28,9 @@ pytestmark = pytest.mark.filterwarnings("default")
 
 
 def default_set(judge: Judge, train: Callable[[Job], object]) -> dict[str, Verdict]:
-    """Judge a job by the default set."""
-    return judge(train, *[contract for kind in builtin() if (contract := kind.default()) is not None])
+    """Judge a job by the default set, and by what resumes tell beyond that."""
+    contracts = [contract for kind in builtin() if (contract := kind.default()) is not None]
+    return judge(train, *contracts, StableSchedule(), Relocatable(), Pure())
 
 
 def assert_all_hold(judge: Judge, train: Callable[[Job], object], *, not_applicable: tuple[str, ...] = ()) -> None:
@@ -275,5 +279,6 @@ def test_an_export_is_no_checkpoint_of_the_configuration(judge: Judge, limit: in
         trainer.save_model()
 
     verdicts = default_set(judge, train)
-    other = {"best": "not_applicable", "retention": "not_applicable", "resumable": "inconclusive"}
+    other = {"best": "not_applicable", "retention": "not_applicable"}
+    other |= dict.fromkeys(("resumable", "stable_schedule", "relocatable", "pure"), "inconclusive")
     assert {**dict.fromkeys(verdicts, "held"), **other} == {name: v.status for name, v in verdicts.items()}

@@ -12,11 +12,15 @@ from torch.nn.functional import cross_entropy, mse_loss
 
 from jobs import plain
 from pytest_ckpt.contracts import builtin
+from pytest_ckpt.contracts.latest import Latest
 from pytest_ckpt.contracts.loading import Loadable
+from pytest_ckpt.contracts.moving import Relocatable
+from pytest_ckpt.contracts.purity import Pure
 from pytest_ckpt.contracts.retention import Retention
 from pytest_ckpt.contracts.saving import Count
 from pytest_ckpt.contracts.scheduling import Steps
 from pytest_ckpt.contracts.size import Compact
+from pytest_ckpt.contracts.stability import StableSchedule
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,8 +33,9 @@ LAST, EVERY = 7, 3
 
 def everything() -> list[Contract]:
     """Return the default set and what does not belong to it, with the saves that these loops make; nobody tells a metric."""
-    numbers = Count(3), Steps(every=EVERY), Retention(3)
-    given: dict[str, Contract] = {contract.name: contract for contract in (*numbers, Compact(), Loadable())}
+    numbers: tuple[Contract, ...] = (Count(3), Steps(every=EVERY), Retention(3), Compact())
+    more: tuple[Contract, ...] = (Loadable(), StableSchedule(), Latest(), Relocatable(), Pure())
+    given = {contract.name: contract for contract in (*numbers, *more)}
     kinds = [kind for kind in builtin() if kind.name != "best"]
     return [contract for kind in kinds if (contract := given.get(kind.name) or kind.default()) is not None]
 
@@ -443,10 +448,10 @@ def test_a_directory_per_checkpoint(judge: Judge) -> None:
         rng = plain.RandomStates()
         parts: dict[str, Any] = {"model": model, "optimizer": update, "rng": rng}
         start = 0
-        if job.resume_from is not None:
+        if path := plain.start_from(job, "runs/ckpt-*"):
             for name, part in parts.items():
-                part.load_state_dict(torch.load(f"{job.resume_from}/{name}.pt", weights_only=False))
-            start = int(job.resume_from.rsplit("-", 1)[1])
+                part.load_state_dict(torch.load(f"{path}/{name}.pt", weights_only=False))
+            start = int(path.rsplit("-", 1)[1])
         for step in range(start + 1, LAST + 1):
             inputs, targets = plain.batch(step)
             update.zero_grad()
