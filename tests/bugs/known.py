@@ -115,6 +115,18 @@ BUGS: Final[tuple[Bug, ...]] = (
         sentence="resumed with batches of 2, trained on batches of 4",
     ),
     Bug(
+        id="HF-07",
+        affected={"transformers": "<5.2"},
+        source=f"{_ISSUE}43708",
+        contract="stable_schedule",
+        sentence="per_device_train_batch_size=2 was ignored when training was resumed from step 3: still trained on batches "
+        "of 4, as with the 4 of the first run",
+        step=3,
+        component="data",
+        checkpoint="checkpoint-3",
+        says=("up to 5.1 the size of batches",),
+    ),
+    Bug(
         id="HF-09",
         affected={"transformers": "<4.47", "torch": ">=2.6"},
         source="https://pytorch.org/docs/stable/generated/torch.load.html",
@@ -189,6 +201,18 @@ BUGS: Final[tuple[Bug, ...]] = (
         source=f"{_ISSUE}28867",
         contract="ckpt_run",
         sentence="resumed from step 4 of 8 with save_steps=2, saved at step 8",
+    ),
+    Bug(
+        id="HF-15",
+        affected={"transformers": ""},
+        source=f"{_ISSUE}28867",
+        contract="stable_schedule",
+        sentence="save_steps=2 was ignored when training was resumed from step 4: still saved at step 8, as with the 4 of the "
+        "first run",
+        step=4,
+        component="schedule",
+        checkpoint="checkpoint-4",
+        says=("trainer_state.json win over TrainingArguments",),
     ),
     Bug(
         id="HF-16",

@@ -17,6 +17,7 @@ from pytest_ckpt.contracts.completeness import Complete
 from pytest_ckpt.contracts.explain_saving import steps_text
 from pytest_ckpt.contracts.latest import Latest
 from pytest_ckpt.contracts.resuming import Resumable
+from pytest_ckpt.contracts.stability import StableSchedule
 from pytest_ckpt.records.experiment import resume
 
 if TYPE_CHECKING:
@@ -57,6 +58,12 @@ def test_hf_07_batch_size_is_ignored(judge: Judge, shows: Shows) -> None:
     sizes = {shape[0] for step in resumed.steps for shape in step.batch_shapes}
     seen = f"resumed with batches of 2, trained on batches of {', '.join(map(str, sorted(sizes)))}"
     shows.by_hand("HF-07", seen, otherwise="resumed with batches of 2, trained on batches of 2")
+
+
+def test_hf_07_15_changed_settings(shows: Shows) -> None:
+    """A contract finds both: another size of batches, another interval of saves."""
+    shows("HF-07", job(max_steps=6, save_steps=3), StableSchedule(change={"per_device_train_batch_size": 2}))
+    shows("HF-15", job(max_steps=8, save_steps=4), StableSchedule(change={"save_steps": 2}))
 
 
 def resumed_from(judge: Judge, train: Callable[[Job], object], checkpoint: str) -> RunRecord:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 LEFT_OUT: Final = "..."
 _RULER: Final = re.compile(r"^(=+|_+|-+) (.+) [=_-]+$")
 _TEMP: Final = re.compile(r"\S*/pytest-of-[^/\s]+/pytest-\d+/")
-_SECONDS: Final = re.compile(r"\b\d+(\.\d+)?s\b")
+_SECONDS: Final = re.compile(r"\b\d+(\.\d+)?s\b( \(\d+:\d\d:\d\d\))?")  # pytest says minutes, too, where it takes one
 _NUMBER: Final = re.compile(r"\b\d+\.\d+(e[+-]?\d+)?\b|\b\d+e[+-]?\d+\b")
 
 

@@ -82,6 +82,7 @@ def test_only_the_wanted_parts_are_shown() -> None:
         ("norm 0.8196", "norm 0.8201", True),
         ("norm 2.3e-01", "norm 1.9e-02", True),
         ("=== 2 passed in 1.20s ===", "==== 2 passed in 11.4s ====", True),
+        ("=== 2 passed in 1.20s ===", "=== 2 passed in 71.20s (0:01:11) ===", True),
         ("=== 2 passed in 1.20s ===", "=== 3 passed in 1.20s ===", False),
         ("one line that\n  goes on", "one line\n  that goes on", True),
         ("kept /tmp/pytest-of-a/pytest-1/x", "kept /var/t/pytest-of-b/pytest-22/x", True),
