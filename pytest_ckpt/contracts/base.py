@@ -112,6 +112,15 @@ class Contract(Protocol):
         """Return the verdict, when `plan` asks for nothing more."""
 
 
+class OnRequest:
+    """Base of the contracts that only a mark of their own asks for."""
+
+    @classmethod
+    def default(cls) -> Contract | None:
+        """Leave it out of the default set."""
+        return None
+
+
 class OfBaseline:
     """Base of the contracts that the undisturbed run alone decides."""
 

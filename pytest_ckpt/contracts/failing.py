@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from pytest_ckpt.contracts import explain_failing, undecidable
-from pytest_ckpt.contracts.base import promised
+from pytest_ckpt.contracts.base import OnRequest, promised
 from pytest_ckpt.contracts.explain_saving import no_steps
 from pytest_ckpt.contracts.handled import Handled
 from pytest_ckpt.contracts.saving import holding_last
@@ -16,25 +16,20 @@ from pytest_ckpt.records.verdict import Verdict, held, inconclusive, violated
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from pytest_ckpt.contracts.base import Contract, Evidence
+    from pytest_ckpt.contracts.base import Evidence
     from pytest_ckpt.records.checkpoint import Checkpoint
     from pytest_ckpt.records.experiment import Experiment
     from pytest_ckpt.records.run import RunRecord
 
 
 @dataclass(frozen=True)
-class OnError:
+class OnError(OnRequest):
     """An error in the midst of a step leaves a checkpoint of the last finished step that training goes on from.
 
     And it still ends the job as an error.
     """
 
     name: ClassVar[str] = "on_error"
-
-    @classmethod
-    def default(cls) -> Contract | None:
-        """Leave it out of the default set."""
-        return None
 
     def plan(self, evidence: Evidence) -> Iterable[Experiment]:
         """Run the job once more, with an error in a step after one that is not saved anyway; resume from what that leaves."""

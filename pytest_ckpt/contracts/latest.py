@@ -6,7 +6,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from pytest_ckpt.contracts import explain_damage, explain_latest, undecidable
-from pytest_ckpt.contracts.base import promised
+from pytest_ckpt.contracts.base import OnRequest, promised
 from pytest_ckpt.contracts.contents import nothing_saved
 from pytest_ckpt.contracts.explain_saving import no_steps
 from pytest_ckpt.contracts.restarts import Restarted, Scene
@@ -17,11 +17,11 @@ from pytest_ckpt.records.verdict import Finding, Verdict, held, inconclusive, vi
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from pytest_ckpt.contracts.base import Contract, Evidence
+    from pytest_ckpt.contracts.base import Evidence
 
 
 @dataclass(frozen=True)
-class Latest:
+class Latest(OnRequest):
     """A restart goes on from the newest whole checkpoint; a damaged one is skipped or refused, never used in silence.
 
     `damaged=False` leaves out the restarts in which a file of the newest checkpoint is missing or cut. With
@@ -41,11 +41,6 @@ class Latest:
             if not isinstance(given, bool):
                 message = f"{name} must be True or False; got {given!r}"
                 raise InvalidArgument(message)
-
-    @classmethod
-    def default(cls) -> Contract | None:
-        """Leave it out of the default set."""
-        return None
 
     # -- which experiments -------------------------------------------------------------------------------------------
 

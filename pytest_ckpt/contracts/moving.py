@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from pytest_ckpt.contracts import explain_moving, explain_resuming, undecidable
+from pytest_ckpt.contracts.base import OnRequest
 from pytest_ckpt.contracts.explain_saving import no_steps
 from pytest_ckpt.contracts.resumes import earlier, why_no_resume
 from pytest_ckpt.contracts.trajectory import StepDifference, Trajectory
@@ -16,7 +17,7 @@ from pytest_ckpt.records.verdict import Verdict, held, inconclusive, violated
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from pytest_ckpt.contracts.base import Contract, Evidence
+    from pytest_ckpt.contracts.base import Evidence
     from pytest_ckpt.records.checkpoint import Checkpoint
     from pytest_ckpt.records.experiment import Experiment
     from pytest_ckpt.records.run import BestModel, RunRecord
@@ -24,15 +25,10 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Relocatable:
+class Relocatable(OnRequest):
     """Moving the run's directory breaks nothing: a resume goes on alike, the best model is found, no pointer dangles."""
 
     name: ClassVar[str] = "relocatable"
-
-    @classmethod
-    def default(cls) -> Contract | None:
-        """Leave it out of the default set."""
-        return None
 
     def plan(self, evidence: Evidence) -> Iterable[Experiment]:
         """Resume from the last checkpoint that steps follow, where it was saved and elsewhere."""

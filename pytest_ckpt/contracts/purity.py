@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from pytest_ckpt.contracts.base import OnRequest
 from pytest_ckpt.contracts.explain_saving import steps_text
 from pytest_ckpt.contracts.resumes import earlier, why_no_resume
 from pytest_ckpt.records.experiment import resume
@@ -14,7 +15,7 @@ from pytest_ckpt.records.verdict import Finding, Verdict, held, inconclusive, vi
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from pytest_ckpt.contracts.base import Contract, Evidence
+    from pytest_ckpt.contracts.base import Evidence
     from pytest_ckpt.records.checkpoint import Checkpoint
     from pytest_ckpt.records.experiment import Experiment
     from pytest_ckpt.records.run import RunRecord
@@ -22,15 +23,10 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Pure:
+class Pure(OnRequest):
     """Saving does not change the weights that are trained, and resuming does not change the checkpoint it starts from."""
 
     name: ClassVar[str] = "pure"
-
-    @classmethod
-    def default(cls) -> Contract | None:
-        """Leave it out of the default set."""
-        return None
 
     def plan(self, evidence: Evidence) -> Iterable[Experiment]:
         """Resume from each checkpoint that steps follow."""

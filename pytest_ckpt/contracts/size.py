@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from pytest_ckpt.contracts.base import OfBaseline
+from pytest_ckpt.contracts.base import OfBaseline, OnRequest
 from pytest_ckpt.contracts.contents import nothing_saved
 from pytest_ckpt.contracts.explain_saving import checkpoints_text, no_steps
 from pytest_ckpt.errors import InvalidArgument
@@ -14,7 +14,7 @@ from pytest_ckpt.records.verdict import Finding, Verdict, held, inconclusive, vi
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pytest_ckpt.contracts.base import Contract, Evidence
+    from pytest_ckpt.contracts.base import Evidence
     from pytest_ckpt.records.checkpoint import Checkpoint, Excess, FileSize
     from pytest_ckpt.records.run import RunRecord
 
@@ -43,7 +43,7 @@ _CAUSES: Final[Mapping[str, tuple[str, str]]] = {
 
 
 @dataclass(frozen=True)
-class Compact(OfBaseline):
+class Compact(OnRequest, OfBaseline):
     """The files of each checkpoint have at most `slack` times the bytes of the distinct tensor elements in them."""
 
     name: ClassVar[str] = "compact"
@@ -54,11 +54,6 @@ class Compact(OfBaseline):
         if not isinstance(given, (int, float)) or isinstance(given, bool) or not given >= 1:
             message = f"slack must be how many times the needed bytes are allowed, 1 or more; got {given!r}"
             raise InvalidArgument(message)
-
-    @classmethod
-    def default(cls) -> Contract | None:
-        """Stay out of the default set: how large is too large is for the project to say."""
-        return None
 
     def judge(self, evidence: Evidence) -> Verdict:
         """Compare the size of each checkpoint of this run with that of the tensors in it."""

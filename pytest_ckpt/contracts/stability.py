@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from pytest_ckpt.contracts.base import OnRequest
 from pytest_ckpt.contracts.changing import Changed
 from pytest_ckpt.contracts.explain_saving import steps_text
 from pytest_ckpt.contracts.resumes import earlier, saved_steps, why_no_resume
@@ -15,13 +16,13 @@ from pytest_ckpt.records.verdict import Finding, Verdict, held, inconclusive, vi
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from pytest_ckpt.contracts.base import Contract, Evidence
+    from pytest_ckpt.contracts.base import Evidence
     from pytest_ckpt.records.checkpoint import Checkpoint
     from pytest_ckpt.records.experiment import Changes, Experiment
 
 
 @dataclass(frozen=True)
-class StableSchedule:
+class StableSchedule(OnRequest):
     """After a resume the same steps are saved as without the interruption, and none that lies before it again.
 
     With `change`, new values of settings by name, another promise is checked: a resume with these values saves, and cuts its
@@ -39,11 +40,6 @@ class StableSchedule:
                 change
             )
             raise InvalidArgument(message)
-
-    @classmethod
-    def default(cls) -> Contract | None:
-        """Leave it out of the default set."""
-        return None
 
     def plan(self, evidence: Evidence) -> Iterable[Experiment]:
         """Resume from each checkpoint that steps follow; what a change means is seen in a run that has it from the start."""
