@@ -44,7 +44,14 @@ def of_loading(checkpoint: Checkpoint, run: RunRecord, loading: Loading, *, stri
     """Yield what a loader says itself is wrong with a checkpoint."""
     where = _where(checkpoint, run, "loading")
     call = f"{loading.loader}({checkpoint.path})"
-    if loading.error:
+    if loading.unfit and not (loading.error or loading.tensors):
+        yield replace(
+            where,
+            title=f"{loading.loader} can't load {checkpoint.path}: {loading.unfit}",
+            cause="the model is saved in a way of the job's own.",
+            fix=_AS_IT_IS,
+        )
+    elif loading.error:
         yield _raised(call, loading, where)
     elif loading.missing:
         yield _missing(call, loading, where)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from pytest_ckpt.records.run import RunRecord
     from pytest_ckpt.records.state import Reading
@@ -23,7 +23,7 @@ class Compared:
         equal: how many are as they were in memory.
         stale: those that have the value of other steps, with these.
         swapped: those that have the value of another parameter, with that.
-        unknown: those that equal nothing that was seen.
+        unknown: those that were trained and equal nothing that was seen.
     """
 
     equal: int = 0
@@ -37,6 +37,7 @@ class Memory:
 
     def __init__(self, run: RunRecord) -> None:
         self._values: dict[str, _Values] = defaultdict(lambda: defaultdict(set))
+        self._trained = {_plain(key) for step in run.steps for key in step.state.get("update", {})}
         for step, key, reading in _seen(run):
             if reading.shape is not None and not reading.unreadable:
                 self._values[_plain(key)][step].update((reading.digest, *reading.alike))
@@ -51,34 +52,35 @@ class Memory:
         A tensor that is no parameter of what was trained, such as a buffer, is left out.
         """
         found = Compared()
-        for name, reading in tensors.items():
-            values = self._of(name)
-            if values and reading.shape is not None and not reading.unreadable:
-                self._sort_in(name, reading, values, step, found)
+        for name, mine in self._names(tensors).items():
+            if tensors[name].shape is not None and not tensors[name].unreadable:
+                self._sort_in(name, mine, tensors[name], step, found)
         return found
 
-    def _sort_in(self, name: str, reading: Reading, values: _Values, step: int | None, found: Compared) -> None:
+    def _sort_in(self, name: str, mine: str, reading: Reading, step: int | None, found: Compared) -> None:
+        values = self._values[mine]
         steps = tuple(sorted(number for number, digests in values.items() if reading.digest in digests))
         wanted = set().union(*values.values()) if step is None else values.get(step, set())
         if reading.digest in wanted or (not steps and wanted.intersection(reading.alike)):
             found.equal += 1
         elif steps:
             found.stale[name] = steps
-        elif step is not None and (other := self._other(name, reading, step)):
+        elif step is not None and (other := self._other(mine, reading, step)):
             found.swapped[name] = other
-        else:
+        elif mine in self._trained:
             found.unknown.append(name)
 
-    def _of(self, name: str) -> _Values | None:
-        """Return the values of the parameter of that name, which may have a longer one where a wrapper was trained."""
-        if name in self._values:
-            return self._values[name]
-        longer = [values for key, values in self._values.items() if key.endswith(f".{name}")]
-        return longer[0] if len(longer) == 1 else None
+    def _names(self, loaded: Iterable[str]) -> dict[str, str]:
+        """Return the names in memory of what was loaded; where a wrapper was trained, all of them are longer."""
+        same = {name: name for name in loaded if name in self._values}
+        if same:
+            return same
+        longer = {name: [key for key in self._values if key.endswith(f".{name}")] for name in loaded}
+        return {name: keys[0] for name, keys in longer.items() if len(keys) == 1}
 
-    def _other(self, name: str, reading: Reading, step: int) -> str:
+    def _other(self, mine: str, reading: Reading, step: int) -> str:
         """Return another parameter that has this value after the step."""
-        others = (key for key, values in self._values.items() if reading.digest in values.get(step, ()) and key != name)
+        others = (key for key, values in self._values.items() if reading.digest in values.get(step, ()) and key != mine)
         return next(others, "")
 
 

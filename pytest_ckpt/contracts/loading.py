@@ -146,13 +146,12 @@ class _Seen:
     parameters: int = 0
 
     def take_keys(self, run: RunRecord) -> None:
-        """Look at the keys of all checkpoints, where the loader has not named them already."""
-        named = {finding.checkpoint for finding in self.findings if finding.component == "loading"}
+        """Look at the keys of the checkpoints that no loader has read: it looks at them by itself."""
         for checkpoint in run.written:
-            if checkpoint.identity not in named:
+            if checkpoint.identity not in self.loaded:
                 self.findings += [explain.wrapped(checkpoint, run, found) for found in checkpoint.wrapped]
-            if checkpoint.identity not in self.loaded and not _has_known_keys(checkpoint):
-                self.unclear.append(explain.unreadable(checkpoint))
+                if not _has_known_keys(checkpoint):
+                    self.unclear.append(explain.unreadable(checkpoint))
 
 
 def _facts(checkpoint: Checkpoint, run: RunRecord) -> FrameworkFacts | None:

@@ -84,6 +84,10 @@ def load_instead(trainer: Any, observer: Observer) -> None:
 def _load(model: Any, folder: Path) -> tuple[Loading, tuple[Any, ...]]:
     """Load twice, from different seeds: what was read is the same then."""
     kind = type(model)
+    if lack := _lack(
+        folder
+    ):  # without a config, some releases build the model of the default one, of billions of parameters
+        return Loading(loader=f"{kind.__name__}.from_pretrained", unfit=lack), ()
     first, told, error = _attempt(kind, folder, seed=1)
     if error:  # shapes that differ are named in a log only, unless they are allowed
         _, told, _ = _attempt(kind, folder, seed=1, ignore_mismatched_sizes=True)
@@ -91,13 +95,13 @@ def _load(model: Any, folder: Path) -> tuple[Loading, tuple[Any, ...]]:
     found = Loading(
         loader=f"{kind.__name__}.from_pretrained",
         error=error.replace(f"{folder}/", "").replace(str(folder), folder.name),
-        missing=_sorted(told.get("missing_keys", ())),
+        missing=_sorted(_as_in(first, name) for name in told.get("missing_keys", ())),
         unexpected=_sorted(told.get("unexpected_keys", ())),
         mismatched=_sorted(_mismatch(found) for found in told.get("mismatched_keys", ())),
     )
     doubtful = found.error or found.missing or found.unexpected
     models = () if first is None or second is None else (first, second)
-    return replace(found, unfit=_unfit(model, folder)) if doubtful else found, models
+    return replace(found, unfit=_unfit(model)) if doubtful else found, models
 
 
 def _attempt(kind: Any, folder: Path, *, seed: int, **more: object) -> tuple[Any, Mapping[str, Any], str]:
@@ -113,6 +117,13 @@ def _attempt(kind: Any, folder: Path, *, seed: int, **more: object) -> tuple[Any
         return None, {}, f"{type(error).__name__}: {_one_line(str(error))}"
     model, told = answer if isinstance(answer, tuple) else (answer, {})
     return model, told, ""
+
+
+def _as_in(model: Any, name: str) -> str:
+    """Return a name as the model has it; releases before 5 may leave out the prefix of the model without its head."""
+    longer = f"{getattr(model, 'base_model_prefix', '')}.{name}"
+    names = model.state_dict() if model is not None else ()
+    return longer if name not in names and longer in names else name
 
 
 def _one_line(text: str) -> str:
@@ -135,13 +146,18 @@ def _mismatch(found: Any) -> str:
 # -- whether it is the way ---------------------------------------------------------------------------------------------
 
 
-def _unfit(model: Any, folder: Path) -> str:
-    """Return why from_pretrained need not load what this job saves."""
+def _lack(folder: Path) -> str:
+    """Return which of the files is not there that from_pretrained looks for."""
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     if "config.json" not in names:
         return "it has no config.json"
     if not any(name.startswith(_WEIGHTS) for name in names):
         return "it has no file under a name by which from_pretrained looks for weights"
+    return ""
+
+
+def _unfit(model: Any) -> str:
+    """Return why from_pretrained need not load a model of this job, whatever is in the files."""
     try:
         built = _shapes(type(model)(copy.deepcopy(model.config)))
     except Exception as error:  # noqa: BLE001 - the class may be the job's own

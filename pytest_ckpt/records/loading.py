@@ -21,7 +21,8 @@ class Loading(Record):
         mismatched: tensors whose shapes differ, each with both shapes.
         drawn: tensors that had other values when it was called again with another seed, so that they were not read.
         tensors: the parameters and the persistent buffers of the model that it returned, by name.
-        unfit: why this loader need not be the way to load what this job saves; empty where it is.
+        unfit: why this loader need not be the way to load what this job saves; empty where it is. Where nothing else is set, it
+            was not called.
     """
 
     loader: str
