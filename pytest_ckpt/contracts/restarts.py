@@ -95,14 +95,17 @@ def _own(run: RunRecord) -> list[Checkpoint]:
 
 def _saved_with(newest: Checkpoint, run: RunRecord) -> tuple[str, ...]:
     """Return the files of the checkpoint and of those that were saved after the same step, its own first."""
-    others = [c for c in run.written if c.saved_after == newest.saved_after and c is not newest]
+    step = run.step_of(newest)
+    saved_then = [c for c in run.written if c.saved_after == newest.saved_after and run.step_of(c) <= step]
+    others = [checkpoint for checkpoint in saved_then if checkpoint is not newest]
     return (*newest.files, *(path for checkpoint in others for path in checkpoint.files if path not in newest.files))
 
 
 def _beside(newest: Checkpoint, own: Sequence[Checkpoint], run: RunRecord) -> Iterator[Checkpoint]:
     """Yield the checkpoints that were there beside the newest, under names that nothing has been written to since."""
     tree = run.looks[newest.look].tree
-    so_far = [checkpoint for checkpoint in own if checkpoint.look <= newest.look and checkpoint.path in tree]
+    step = run.step_of(newest)
+    so_far = [c for c in own if c.look <= newest.look and c.path in tree and run.step_of(c) <= step]
     for checkpoint in so_far:
         if checkpoint.version == max(other.version for other in so_far if other.path == checkpoint.path):
             yield checkpoint

@@ -10,16 +10,16 @@ from pytest_ckpt.checkpoints.file_content import ReadError
 from pytest_ckpt.checkpoints.reading import perturb
 from pytest_ckpt.checkpoints.store import empty
 from pytest_ckpt.experiments.damage import inflict
+from pytest_ckpt.records.tree import Tree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from pytest_ckpt.checkpoints.store import EvidenceStore
     from pytest_ckpt.records.checkpoint import Checkpoint
     from pytest_ckpt.records.experiment import Experiment
     from pytest_ckpt.records.run import RunRecord
-    from pytest_ckpt.records.tree import Tree
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,20 +83,38 @@ def moved(root: Path) -> Path:
 def as_saved(checkpoint: Checkpoint, run: RunRecord) -> Tree:
     """Return the directory as it was when the checkpoint appeared, with the checkpoint as it was once complete."""
     tree = run.looks[checkpoint.look].tree
-    settled = checkpoint.look if checkpoint.settled is None else checkpoint.settled
     for path in (checkpoint.path, *checkpoint.others):
-        tree = tree.with_subtree(path, run.looks[settled].tree)
+        tree = tree.with_subtree(path, run.looks[_settled(checkpoint)].tree)
     return tree
 
 
 def as_left(checkpoint: Checkpoint, run: RunRecord) -> Tree:
-    """Return the directory as it was when all was saved that is saved with the checkpoint, at the same step."""
+    """Return the directory as it was when all was saved that is saved with the checkpoint, at the same step.
+
+    A thread may have saved it later than what follows; that is left out.
+    """
+    step = run.step_of(checkpoint)
     last = max(n for n, look in enumerate(run.looks) if look.step == run.looks[checkpoint.look].step)
     tree = run.looks[last].tree
-    if checkpoint.settled is not None and checkpoint.settled > last:
-        for path in (checkpoint.path, *checkpoint.others):
-            tree = tree.with_subtree(path, run.looks[checkpoint.settled].tree)
+    for later in (other for other in run.written if run.step_of(other) > step):
+        for path in (later.path, *later.others):
+            tree = tree.with_subtree(path, Tree())
+    there = [other for other in run.written if run.step_of(other) <= step and other.look <= last]
+    covered = [other for other in there if other.path not in tree and _is_last(other, there, step)]
+    for saved in (*covered, checkpoint):
+        for path in (saved.path, *saved.others):
+            tree = tree.with_subtree(path, run.looks[_settled(saved)].tree)
     return tree
+
+
+def _is_last(checkpoint: Checkpoint, there: Sequence[Checkpoint], step: int) -> bool:
+    """Say whether a checkpoint is the last under its name, and was still there after a step."""
+    versions = [other.version for other in there if other.path == checkpoint.path]
+    return checkpoint.version == max(versions) and (checkpoint.gone_after is None or checkpoint.gone_after > step)
+
+
+def _settled(checkpoint: Checkpoint) -> int:
+    return checkpoint.look if checkpoint.settled is None else checkpoint.settled
 
 
 def seed_of(text: str) -> int:

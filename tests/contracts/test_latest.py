@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import re
+import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -239,6 +242,43 @@ def test_the_newest_is_incomplete(judge: Judge, find: Callable[[Path], Path | No
 
     verdict = verdict_of(judge, train, damaged=False)
     assert (sentence, "violated" if find is highest else "held") == (verdict.sentence, verdict.status)
+
+
+@pytest.mark.parametrize("name", ["step_{step}.pt", "ckpt.pt"])
+def test_a_thread_that_saves_late(judge: Judge, name: str) -> None:
+    """What it saves of step 6 appears after that of step 8; a restart after step 6 does not find the later one."""
+
+    def train(job: Job) -> None:
+        torch.manual_seed(0)
+        model = plain.network()
+        update = torch.optim.AdamW(model.parameters(), lr=0.05)
+        saver = plain.Saver(job, model=model, optimizer=update, name=name)
+        writers: list[threading.Thread] = []
+        for step in range(saver.load() + 1, LAST + 1):
+            inputs, targets = plain.batch(step)
+            update.zero_grad()
+            cross_entropy(model(inputs), targets).backward()
+            update.step()
+            if step % EVERY == 0:
+                state = copy.deepcopy({part: value.state_dict() for part, value in saver.parts.items()})
+                path = job.path / name.format(step=step)
+                late = 0.3 if step == 6 and "{" in name else 0.0
+                writers.append(threading.Thread(target=write, args=({**state, "step": step}, path, late)))
+                writers[-1].start()
+                if "{" not in name:
+                    writers[-1].join()
+        for writer in writers:
+            writer.join()
+
+    verdict = verdict_of(judge, train)
+    assert "held" == verdict.status, verdict
+    assert verdict.sentence.startswith("a restart goes on from step 6, the newest")
+
+
+def write(state: object, path: Path, late: float) -> None:
+    """Save after some time."""
+    time.sleep(late)
+    torch.save(state, path)
 
 
 def test_a_path_that_is_not_there(judge: Judge) -> None:
