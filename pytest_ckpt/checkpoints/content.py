@@ -131,12 +131,16 @@ def identify(files: Mapping[str, FileContent], table: StateTable) -> Content:
                 _sort_in(entry, name, table, models, optimizer)
     averages = models.pop(_AVERAGES, {})
     weights = _Group.joined(_best(groups) for groups in models.values()) if models else _best(averages)
+    _add_renamed(weights, (group for groups in models.values() for group in groups.values()), _identifiable(table))
+    absent = _absent(files, table, weights)
+    rearranged = _is_rearranged(files, table, absent)
     return Content(
         expected=len(_identifiable(table)),
         matched=len(weights.steps),
         steps=tuple(sorted(_agree(weights, optimizer))),
         groups=_groups(weights, optimizer),
-        missing=_missing(files, table, weights),
+        missing=() if rearranged else absent,
+        rearranged=absent if rearranged else (),
         transform=weights.transform,
     )
 
@@ -221,13 +225,37 @@ def _groups(weights: _Group, optimizer: _Group) -> dict[str, tuple[int, ...]]:
     return {name: tuple(sorted(steps)) for name, steps in parts.items()}
 
 
-def _missing(files: Mapping[str, FileContent], table: StateTable, best: _Group) -> tuple[str, ...]:
+def _add_renamed(best: _Group, groups: Iterable[_Group], wanted: set[str]) -> None:
+    """Add parameters of the same step that lie under a name of their own, beside the others."""
+    common = best.common
+    for group in groups:
+        for key, steps in group.steps.items():
+            if key in wanted and key not in best.steps and common & steps:
+                best.add(key, steps)
+
+
+def _absent(files: Mapping[str, FileContent], table: StateTable, best: _Group) -> tuple[str, ...]:
     """Return the trained parameters that the files do not even name, if they hold others of the model."""
     if not best.steps or best.transform == "EMA":
         return ()
     absent = _identifiable(table) - set(best.steps)
-    entries = [entry for content in files.values() for entry in content.tensors if not table.knows(entry)]
+    entries = _unknown(files, table)
     return tuple(sorted(key for key in absent if not _is_named(key, entries, table)))
+
+
+def _unknown(files: Mapping[str, FileContent], table: StateTable) -> list[TensorEntry]:
+    return [entry for content in files.values() for entry in content.tensors if not table.knows(entry)]
+
+
+def _is_rearranged(files: Mapping[str, FileContent], table: StateTable, absent: Sequence[str]) -> bool:
+    """Say whether the files hold as many elements in matrices that no state has as the absent parameters have.
+
+    That is so where they are saved in parts or transposed, as the experts of a mixture that transformers stacks in memory.
+    """
+    shapes = [table.shapes[f"weights/{key}"] for key in absent]
+    wanted = sum(math.prod(shape) for shape in shapes if len(shape) > 1)
+    found = sum(entry.numel for entry in _unknown(files, table) if len(entry.shape) > 1)
+    return wanted > 0 and wanted == found
 
 
 def _is_named(key: str, entries: Iterable[TensorEntry], table: StateTable) -> bool:

@@ -141,7 +141,7 @@ def _finding(  # noqa: PLR0913 - the parts of a finding
 
 def _is_unclear(checkpoint: Checkpoint) -> bool:
     content = checkpoint.content
-    return content is None or content.matched == 0 or content.matched < content.expected
+    return content is None or content.matched == 0 or content.matched + len(content.rearranged) < content.expected
 
 
 def _unclear(checkpoint: Checkpoint) -> Finding:
@@ -163,4 +163,11 @@ def _saves(count: int) -> str:
 
 def _transforms(run: RunRecord) -> tuple[str, ...]:
     names = sorted({c.content.transform for c in run.written if c.content is not None and c.content.transform})
-    return (f"saved weights were recognised under: {', '.join(names)}",) if names else ()
+    notes = (f"saved weights were recognised under: {', '.join(names)}",) if names else ()
+    apart = next((c.content for c in run.written if c.content is not None and c.content.rearranged), None)
+    if apart is None:
+        return notes
+    return (
+        *notes,
+        f"{len(apart.rearranged)} of {apart.expected} trained parameters are saved in another arrangement, and not compared",
+    )

@@ -52,6 +52,14 @@ def component(name: str, checkpoint: Checkpoint, facts: FrameworkFacts) -> Advic
             "scheduler and says nothing.",
             fix="save the optimizer (save_only_model=False), or do not promise to resume from this checkpoint.",
         )
+    if name == "weights" and checkpoint.content is not None and checkpoint.content.rearranged:
+        return Advice(
+            cause=f"{len(checkpoint.content.rearranged)} trained parameters, such as stacked experts, are saved in parts and "
+            "under other names. from_pretrained puts them together again; the Trainer's resume looks for the names in memory, "
+            "does not find them, warns of missing keys, and goes on with the weights that the model was built with.",
+            fix="build the model by from_pretrained(checkpoint) before resuming from it, or do not resume models of this kind "
+            "with this release.",
+        )
     file = _FILES.get(name)
     names = {PurePosixPath(path).name for path in checkpoint.files}
     if file is not None and file not in names and not _has_variant(file, names):

@@ -39,6 +39,7 @@ class Content(Record):
         steps: the steps whose state all matched tensors agree on; empty if none does or nothing matched.
         groups: matched tensors of a mixture, by what they are: `weights`, `optimizer` to the steps they fit.
         missing: parameters of which no value of any step was found.
+        rearranged: parameters that are there in parts or transposed, as far as the number of elements tells.
         transform: the named change under which the weights matched, such as `cast to bfloat16` or `EMA`.
     """
 
@@ -47,6 +48,7 @@ class Content(Record):
     steps: tuple[int, ...] = ()
     groups: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
+    rearranged: tuple[str, ...] = ()
     transform: str = ""
 
     @property

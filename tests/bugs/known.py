@@ -378,6 +378,40 @@ BUGS: Final[tuple[Bug, ...]] = (
         says=("the scheduler does not stand where it stood", "scheduler.state_dict()"),
     ),
     Bug(
+        id="HF-31",
+        affected={"transformers": ">=5.0"},
+        source="https://github.com/huggingface/transformers/blob/v5.24.0/src/transformers/trainer.py",
+        contract="resumable",
+        sentence="resumed from step 3: step 4 differs from the uninterrupted run in weights",
+        step=4,
+        component="weights",
+        checkpoint="checkpoint-3",
+        says=("stacked experts", "warns of missing keys", "by from_pretrained(checkpoint)"),
+    ),
+    Bug(
+        id="HF-32",
+        affected={"transformers": ">=4.50"},  # seen in 4.57.6 and 5.24.0
+        source="https://github.com/huggingface/transformers/blob/v5.24.0/src/transformers/trainer.py",
+        contract="loadable",
+        sentence="Net.from_pretrained(checkpoint-2) leaves 4 of 4 tensors at their initial values: the keys in the file start "
+        "with `_orig_mod.`",
+        step=2,
+        component="loading",
+        checkpoint="checkpoint-2",
+        says=("torch.compile(model) was saved", "torch_compile=True"),
+    ),
+    Bug(
+        id="HF-32",
+        affected={"transformers": "<4.50"},  # seen in 4.40.2 and 4.46.3
+        source="https://github.com/huggingface/transformers/blob/v5.24.0/src/transformers/trainer.py",
+        contract="loadable",
+        sentence="Net.from_pretrained can't load checkpoint-2: it has no config.json",
+        step=2,
+        component="loading",
+        checkpoint="checkpoint-2",
+        says=("its save_pretrained does",),
+    ),
+    Bug(
         id="PEFT-02",
         affected={"peft": ""},
         source="https://github.com/huggingface/peft/blob/v0.21.2/examples/pissa_finetuning/README.md",

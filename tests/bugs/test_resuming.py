@@ -13,10 +13,14 @@ import torch
 import transformers
 
 from jobs import hf
+from pytest_ckpt import tiny
 from pytest_ckpt.contracts.completeness import Complete
+from pytest_ckpt.contracts.contents import Faithful
 from pytest_ckpt.contracts.explain_saving import steps_text
 from pytest_ckpt.contracts.latest import Latest
+from pytest_ckpt.contracts.loading import Loadable
 from pytest_ckpt.contracts.resuming import Resumable
+from pytest_ckpt.contracts.saving import FinalStep
 from pytest_ckpt.contracts.stability import StableSchedule
 from pytest_ckpt.records.experiment import resume
 
@@ -289,3 +293,54 @@ def test_peft_02_a_random_decomposition(shows: Shows) -> None:
 def test_peft_02_an_exact_decomposition(shows: Shows) -> None:
     """PiSSA by an exact decomposition changes the base in each process alike."""
     shows.not_with(adapted("pissa"), Resumable(steps=[2]))
+
+
+def language_model(arch: str) -> Callable[[Job], None]:
+    """Return a job that trains a tiny language model."""
+
+    def train(job: Job) -> None:
+        arguments = hf.arguments(job, max_steps=6, save_steps=3)
+        model, data = tiny.causal_lm(arch), tiny.text()
+        made = transformers.Trainer(model, arguments, train_dataset=data, callbacks=hf.repairs())
+        made.train(resume_from_checkpoint=job.resume_from)
+
+    return train
+
+
+def test_hf_31_experts_are_not_restored(shows: Shows) -> None:
+    """Release 5 stacks experts in memory and saves them one by one; a resume does not find them and trains new ones."""
+    shows("HF-31", language_model("mixtral"), Resumable(steps=[3]))
+
+
+def test_hf_31_they_are_in_the_checkpoint(shows: Shows) -> None:
+    """All that was trained is saved, and from_pretrained reads it."""
+    shows.not_with(language_model("mixtral"), FinalStep(), Faithful(), Loadable())
+
+
+def test_hf_31_a_model_without_experts(shows: Shows) -> None:
+    """A dense model is resumed exactly."""
+    shows.not_with(language_model("mistral"), Resumable(steps=[3]))
+
+
+def compiled(*, by_trainer: bool) -> Callable[[Job], None]:
+    """Return a job whose model is compiled: by the Trainer, or before it gets to it."""
+
+    def train(job: Job) -> None:
+        given = {"torch_compile": True, "torch_compile_backend": "eager"} if by_trainer else {}
+        built = hf.Net(hf.Config())
+        model: Any = built if by_trainer else torch.compile(built, backend="eager")
+        hf.run(
+            job, model=model, max_steps=4, save_steps=2, label_names=["labels"], remove_unused_columns=False, **given
+        )
+
+    return train
+
+
+def test_hf_32_a_model_that_was_compiled_before(shows: Shows) -> None:
+    """It is saved under the names of the wrapper, or without its config, and from_pretrained draws new weights."""
+    shows("HF-32", compiled(by_trainer=False), Loadable())
+
+
+def test_hf_32_compiled_by_the_trainer(shows: Shows) -> None:
+    """The Trainer takes its own wrapper off before it saves."""
+    shows.not_with(compiled(by_trainer=True), Loadable())

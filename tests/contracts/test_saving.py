@@ -417,3 +417,35 @@ def test_declared_steps_date_the_saves_that_follow_them(judge: Judge) -> None:
         name: verdict.status for name, verdict in verdicts.items()
     }
     assert (3, 6) == judge.baseline.saved_steps
+
+
+# -- weights that are saved in another arrangement ---------------------------------------------------------------------
+
+
+def arranged(change: Callable[[torch.Tensor], list[torch.Tensor]]) -> Callable[[Job], None]:
+    """Return a job that saves each matrix as what `change` makes of it, under numbered names."""
+
+    def save(training: Training, step: int) -> None:
+        weights: dict[str, torch.Tensor] = {}
+        for name, tensor in training.model.state_dict().items():
+            parts = change(tensor) if tensor.dim() > 1 else [tensor]
+            weights |= {f"{name}.{number}": part.clone() for number, part in enumerate(parts)}
+        if step % 3 == 0 or step == LAST:
+            torch.save({**training.state(step), "model": weights}, training.job.path / f"step_{step}.pt")
+
+    return training(save)
+
+
+@pytest.mark.parametrize("change", [lambda t: [t.T], lambda t: list(t.chunk(2))], ids=["transposed", "in_parts"])
+def test_weights_in_another_arrangement(judge: Judge, change: Callable[[torch.Tensor], list[torch.Tensor]]) -> None:
+    """They are there by the number of their elements; the others and the optimizer tell the step."""
+    verdicts = judge(arranged(change), Faithful(), FinalStep())
+    assert {"held"} == {verdict.status for verdict in verdicts.values()}, verdicts
+    assert any("2 of 6 trained parameters are saved in another arrangement" in n for n in verdicts["faithful"].notes)
+
+
+def test_half_of_the_weights(judge: Judge) -> None:
+    """With half of each matrix left out, parameters are missing."""
+    verdicts = judge(arranged(lambda t: [t.chunk(2)[0]]), Faithful(), FinalStep())
+    assert {"violated"} == {verdict.status for verdict in verdicts.values()}, verdicts
+    assert "lacks 2 of 6 trained parameters" in verdicts["faithful"].sentence

@@ -128,7 +128,7 @@ def trainer(
     """Build a Trainer on `Net` and `Samples`; with a script, evaluations answer from it."""
     training = arguments(job, **given)
     made = (ScriptedTrainer if script is not None else Trainer)(
-        model=model or Net(Config()),
+        model=Net(Config()) if model is None else model,
         args=training,
         train_dataset=Samples() if data is None else data,
         eval_dataset=Samples(),

@@ -33,7 +33,9 @@ def default_set(judge: Judge, train: Callable[[Job], object]) -> dict[str, Verdi
     return judge(train, *contracts, StableSchedule(), Relocatable(), Pure())
 
 
-def assert_all_hold(judge: Judge, train: Callable[[Job], object], *, not_applicable: tuple[str, ...] = ()) -> None:
+def assert_all_hold(
+    judge: Judge, train: Callable[[Job], object], *, not_applicable: tuple[str, ...] = (), broken: tuple[str, ...] = ()
+) -> None:
     """Fail with every verdict that is not `held`; without a limit there is no retention, without a metric no best."""
     verdicts = default_set(judge, train)
     if not any(facts.keep for facts in judge.baseline.frameworks):
@@ -41,7 +43,8 @@ def assert_all_hold(judge: Judge, train: Callable[[Job], object], *, not_applica
     if not any(facts.best and facts.best.path for facts in judge.baseline.frameworks):
         not_applicable = ("best", *not_applicable)
     found = {name: verdict for name, verdict in verdicts.items() if verdict.status != "held"}
-    assert dict.fromkeys(not_applicable, "not_applicable") == {name: v.status for name, v in found.items()}, found
+    expected = {**dict.fromkeys(not_applicable, "not_applicable"), **dict.fromkeys(broken, "violated")}
+    assert expected == {name: v.status for name, v in found.items()}, found
 
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -131,7 +134,8 @@ def test_the_best_model_is_loaded_at_the_end(judge: Judge, limit: int | None) ->
         trainer.train(resume_from_checkpoint=job.resume_from)
         trainer.save_model(f"{job.dir}/best")
 
-    assert_all_hold(judge, train, not_applicable=("count",))
+    forgets = hf.VERSION < (4, 50)  # the best is recorded by its absolute path, and not looked for in a moved directory
+    assert_all_hold(judge, train, not_applicable=("count",), broken=("relocatable",) if forgets else ())
 
 
 def test_an_export_beside_the_checkpoints(judge: Judge) -> None:
