@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pytest_ckpt.records.checkpoint import Checkpoint
     from pytest_ckpt.records.experiment import Damage
     from pytest_ckpt.records.run import RunRecord
+    from pytest_ckpt.records.verdict import Advice
 
 
 def does_not_search(scene: Scene) -> Finding:
@@ -56,7 +57,9 @@ def _choice(found: Restarted, scene: Scene) -> str:
         "scratch": f"a restart began from scratch beside {newest}: {scene.step} steps are lost, and nothing was said",
         "older": f"a restart went on from step {found.step}, not from {newest}, the newest: {lost} steps are lost",
         "idle": f"a restart beside {newest} ended at once, without training and without an error",
-        "elsewhere": f"a restart beside {newest} went on with weights of no step that this run saved",
+        "elsewhere": f"a restart took {newest} and went on with the weights of a new model"
+        if found.step == 0
+        else f"a restart beside {newest} went on with weights of no step that this run saved",
     }[found.way]
 
 
@@ -78,6 +81,8 @@ def _why_chosen(found: Restarted, scene: Scene) -> str:
             return "the search takes the newest name and looks neither for missing files nor for a mark that it is unfinished."
         case "elsewhere" if scene.foreign:
             return f"what another run has left is taken for this run's: {', '.join(scene.foreign)}."
+        case "elsewhere" if found.step == 0:
+            return "the step was restored and the weights were not; ckpt_resumable and ckpt_loadable say why."
         case "scratch" | "refused":
             return "the search does not find what this job saves, by its place or by its name."
     return ""
@@ -147,13 +152,13 @@ def path_ignored(found: Restarted, scene: Scene) -> Finding:
     )
 
 
-def trains_on(found: Restarted, scene: Scene) -> Finding:
+def trains_on(found: Restarted, scene: Scene, advice: Advice) -> Finding:
     """Describe a finished run that does not end when it is started again."""
     where = "from scratch" if found.way == "scratch" else f"after step {scene.step}, the last"
     return Finding(
         title=f"started again after its end, beside {scene.newest.path}, the job went on training {where}",
-        cause="whether the run has ended is not looked at before the first step.",
-        fix="compare the restored step with the last one before training, and end there.",
+        cause=advice.cause or "whether the run has ended is not looked at before the first step.",
+        fix=advice.fix or "compare the restored step with the last one before training, and end there.",
         step=scene.step,
         component="steps",
         checkpoint=scene.newest.identity,

@@ -86,7 +86,7 @@ def _raised(call: str, loading: Loading, where: Finding) -> Finding:
 
 
 def _missing(call: str, loading: Loading, where: Finding) -> Finding:
-    count, total = len(loading.missing), len(loading.tensors)
+    count, total = len(loading.missing), len({*loading.missing, *loading.tensors})  # a tied one has two names
     prefix = _prefix(loading)
     why = f"the keys in the file start with `{prefix}`" if prefix else f"the file has no {some_of(loading.missing, 2)}"
     cause, fix = (

@@ -127,7 +127,8 @@ class Latest(OnRequest):
         finished = Scene.of(evidence.baseline, evidence.advisor, finished=True)
         run = None if finished is None else evidence.of(_intact(finished))
         if finished is not None and run is not None and run.outcome.ok and run.steps:
-            yield explain_latest.trains_on(Restarted.of(run, finished, evidence.baseline), finished)
+            advice = evidence.advisor.component("finished", finished.newest)
+            yield explain_latest.trains_on(Restarted.of(run, finished, evidence.baseline), finished, advice)
 
 
 def _intact(scene: Scene, stop_after: int = 1) -> Experiment:

@@ -165,9 +165,15 @@ class Restarted:
         earlier = [step for step in found if step in scene.older]
         if earlier:
             return cls(way="older", step=earlier[-1])
-        if 0 in found:
+        if 0 in found and not _counts_on(run, scene, baseline):
             return cls(way="scratch", step=0)
         return cls(way="elsewhere", step=found[-1] if found else None)
+
+
+def _counts_on(run: RunRecord, scene: Scene, baseline: RunRecord) -> bool:
+    """Say whether a framework goes on counting after the newest: it took that checkpoint, whatever the weights are."""
+    follows = baseline.steps[scene.step].claimed if scene.step < len(baseline.steps) else None
+    return follows is not None and run.steps[0].claimed == follows
 
 
 def _steps_before(run: RunRecord, baseline: RunRecord) -> tuple[int, ...]:

@@ -23,6 +23,26 @@ _FILES: Final = {
 }
 
 
+#: What is so whatever the settings.
+_ALWAYS: Final = {
+    "changed": Advice(
+        cause="save_steps, eval_steps and logging_steps of trainer_state.json win over TrainingArguments when a run is "
+        "resumed, and up to 5.1 the size of batches; a warning says that they differ, and not which wins.",
+        fix="change the value in trainer_state.json of the checkpoint as well, or resume with the old one.",
+    ),
+    "finished": Advice(
+        cause="the Trainer compares the restored step with max_steps only after a step: a run that ended within an "
+        "epoch trains one more, and saves it.",
+        fix="before calling train(), compare global_step in trainer_state.json of the newest checkpoint with "
+        "max_steps, and do not start a run again that is done.",
+    ),
+    "latest": Advice(
+        cause="transformers loads optimizer.pt and scheduler.pt only where both are there, and rng_state.pth only where "
+        "it is there; without them it starts those anew and says nothing."
+    ),
+}
+
+
 def is_set(settings: Mapping[str, str], name: str) -> bool:
     """Say whether a setting has a value that switches something on."""
     return settings.get(name, "None") not in {"None", "False", ""}
@@ -73,21 +93,12 @@ def component(name: str, checkpoint: Checkpoint, facts: FrameworkFacts) -> Advic
 def _by_settings(name: str, facts: FrameworkFacts) -> Advice | None:
     """Answer what the settings and the release alone can answer."""
     match name:
+        case "changed" | "finished" | "latest":
+            return _ALWAYS[name]
         case "count":
             return _interval(facts)
         case "moved":
             return _moved(facts)
-        case "changed":
-            return Advice(
-                cause="save_steps, eval_steps and logging_steps of trainer_state.json win over TrainingArguments when a run is "
-                "resumed, and up to 5.1 the size of batches; a warning says that they differ, and not which wins.",
-                fix="change the value in trainer_state.json of the checkpoint as well, or resume with the old one.",
-            )
-        case "latest":
-            return Advice(
-                cause="transformers loads optimizer.pt and scheduler.pt only where both are there, and rng_state.pth only where "
-                "it is there; without them it starts those anew and says nothing."
-            )
         case "data" | "steps":
             return _position(name, facts)
     return None
