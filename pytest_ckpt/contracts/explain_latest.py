@@ -37,7 +37,9 @@ def wrong_choice(found: Restarted, scene: Scene, run: RunRecord, advisor: Adviso
         title=_choice(found, scene),
         rows=(*_beside(scene), *(last_lines if found.way == "refused" else ())),
         cause=_why_chosen(found, scene) or advice.cause,
-        fix=advice.fix or "search where the job saves, by the names under which it saves, and take the highest step.",
+        fix="save the weights under the names that the model has when it is loaded."
+        if found.way == "elsewhere" and found.step == 0
+        else advice.fix or "search where the job saves, by the names under which it saves, and take the highest step.",
         step=scene.step + 1,
         component="weights",
         checkpoint=scene.newest.identity,

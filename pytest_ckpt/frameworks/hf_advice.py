@@ -32,7 +32,7 @@ _ALWAYS: Final = {
     ),
     "finished": Advice(
         cause="the Trainer compares the restored step with max_steps only after a step: a run that ended within an "
-        "epoch trains one more, and saves it.",
+        "epoch trains one more.",
         fix="before calling train(), compare global_step in trainer_state.json of the newest checkpoint with "
         "max_steps, and do not start a run again that is done.",
     ),

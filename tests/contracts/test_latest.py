@@ -337,6 +337,28 @@ def test_a_trainer_of_transformers(judge: Judge) -> None:
     assert "held" == verdict_of(judge, job, damaged=False).status
 
 
+def test_a_trainer_that_takes_it_and_does_not_restore_it(judge: Judge) -> None:
+    """Saved under a wrapper's names the weights are not found; the step is, and nothing is called lost."""
+    pytest.importorskip("transformers")
+    from jobs import hf
+
+    def job(job: Job) -> None:
+        trainer: Any = hf.trainer(job, max_steps=10, save_steps=4)
+        save = trainer._save  # noqa: SLF001 - what repositories override
+
+        def wrapped(output_dir: str | None = None, state_dict: Any = None) -> None:
+            del state_dict
+            save(output_dir, {f"policy.{name}": value for name, value in trainer.model.state_dict().items()})
+
+        trainer._save = wrapped  # noqa: SLF001
+        job.train(trainer)
+
+    verdict = verdict_of(judge, job, damaged=False)
+    assert "a restart took checkpoint-8 and went on with the weights of a new model" == verdict.sentence
+    assert "ckpt_loadable say why" in verdict.findings[0].cause
+    assert "under the names that the model has" in verdict.findings[0].fix
+
+
 def test_a_trainer_of_transformers_that_must_fall_back(judge: Judge) -> None:
     """HF-18: a checkpoint that was cut short is chosen, and the restart fails though an older one is whole."""
     pytest.importorskip("transformers")
