@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from contextlib import redirect_stdout
@@ -14,7 +15,7 @@ import torch
 
 from benchmarks import jobs
 from pytest_ckpt import contracts, frameworks
-from pytest_ckpt.lab import Lab
+from pytest_ckpt.lab import Lab, LabSettings
 from pytest_ckpt.runs.job import Job
 from pytest_ckpt.shell.jobs import only_new_objects
 
@@ -38,6 +39,7 @@ def ours(train: Callable[[str, str | None], None], folder: Path) -> None:
         folder=folder / "evidence",
         seed_text="benchmark",
         frameworks=frameworks.builtin(),
+        settings=LabSettings(processes=len(os.sched_getaffinity(0))),
     )
     default_set: list[Contract] = [one for kind in contracts.builtin() if (one := kind.default()) is not None]
     with only_new_objects():  # as the plugin does

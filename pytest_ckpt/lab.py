@@ -3,43 +3,32 @@
 from __future__ import annotations
 
 import shutil
-import sys
-from dataclasses import dataclass, field, replace
-from functools import partial
-from pathlib import Path
+from contextlib import closing
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pytest_ckpt.advising import FrameworkAdvisor
-from pytest_ckpt.checkpoints.catalogue import catalogue
-from pytest_ckpt.checkpoints.content import StateTable
-from pytest_ckpt.checkpoints.pointers import absolute_pointers
-from pytest_ckpt.checkpoints.reading import FileContent, ReadError, read_tensors
-from pytest_ckpt.checkpoints.returned import unsaved_in_the_end
 from pytest_ckpt.checkpoints.store import EvidenceStore
-from pytest_ckpt.checkpoints.units import Unit
 from pytest_ckpt.contracts.base import Evidence, NoAdvice
 from pytest_ckpt.experiments.conditions import prepare, seed_of
 from pytest_ckpt.records.experiment import BASELINE
-from pytest_ckpt.records.run import RunRecord
-from pytest_ckpt.runs.assemble import Assembled, assemble
-from pytest_ckpt.runs.child import RunPlan, run_job
-from pytest_ckpt.runs.ending import outcome, sections
-from pytest_ckpt.runs.imports import catch_up
-from pytest_ckpt.runs.journal import events
-from pytest_ckpt.runs.supervise import run_forked, run_spawned
+from pytest_ckpt.runs.child import RunPlan
+from pytest_ckpt.runs.launch import Launcher
+from pytest_ckpt.runs.recording import Recorder, took_part
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
 
     from pytest_ckpt.contracts.base import Advisor, Contract
     from pytest_ckpt.frameworks.protocol import Framework
-    from pytest_ckpt.records.checkpoint import Checkpoint
     from pytest_ckpt.records.experiment import Experiment
-    from pytest_ckpt.records.run import FrameworkFacts
-    from pytest_ckpt.records.tree import Entry, Tree
+    from pytest_ckpt.records.run import RunRecord
+    from pytest_ckpt.records.tree import Tree
     from pytest_ckpt.records.verdict import Verdict
     from pytest_ckpt.runs.job import Job
     from pytest_ckpt.runs.processes import Ended
+    from pytest_ckpt.runs.recording import Contents
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,10 +38,12 @@ class LabSettings:
     Attributes:
         timeout: seconds that one run may take.
         start_method: `fork`, `spawn`, or `auto` for fork where it can serve.
+        processes: how many runs may go on at a time, where the system lets each have its own directory at the job's path.
     """
 
     timeout: float = 120.0
     start_method: str = "auto"
+    processes: int = 1
 
 
 @dataclass(slots=True)
@@ -77,8 +68,10 @@ class Lab:
     skips: tuple[type[BaseException], ...] = ()
     reseed: bool = True
     runs: dict[Experiment, RunRecord] = field(default_factory=dict)
+    _had_company: set[Experiment] = field(default_factory=set)
+    _folders: int = 0
     _initial: Tree | None = None
-    _contents: dict[str, FileContent | ReadError] = field(default_factory=dict)
+    _contents: Contents = field(default_factory=dict)
 
     # -- running -----------------------------------------------------------------------------------------------------
 
@@ -94,13 +87,26 @@ class Lab:
         return self.runs[experiment]
 
     def judge(self, contracts: Iterable[Contract]) -> list[Verdict]:
-        """Run what the contracts need and return their verdicts, in order."""
+        """Run what the contracts need and return their verdicts, in order.
+
+        What is told as broken or undecided was seen in runs that had no other beside them.
+        """
         contracts = list(contracts)
         self.run()
-        while wanted := [e for contract in contracts for e in contract.plan(self.evidence) if e not in self.runs]:
-            for experiment in dict.fromkeys(wanted):
-                self.run(experiment)
+        self._run_planned(contracts, self._run_side_by_side)
+        verdicts = [contract.judge(self.evidence) for contract in contracts]
+        doubtful = [contract for contract, found in zip(contracts, verdicts, strict=True) if not found.ok]
+        again = self._had_company.intersection(e for contract in doubtful for e in contract.plan(self.evidence))
+        if not again:
+            return verdicts
+        self.runs = {experiment: run for experiment, run in self.runs.items() if experiment not in again}
+        self._run_planned(contracts, self._run_alone)
         return [contract.judge(self.evidence) for contract in contracts]
+
+    def _run_planned(self, contracts: Sequence[Contract], run: Callable[[list[Experiment]], None]) -> None:
+        """Run what the contracts need and has not been run, until they need nothing more."""
+        while wanted := [e for contract in contracts for e in contract.plan(self.evidence) if e not in self.runs]:
+            run(list(dict.fromkeys(wanted)))
 
     @property
     def evidence(self) -> Evidence:
@@ -122,24 +128,75 @@ class Lab:
     def _store(self) -> EvidenceStore:
         return EvidenceStore(self.folder / "evidence")
 
+    @property
+    def _recorder(self) -> Recorder:
+        return Recorder(store=self._store, frameworks=self.frameworks, contents=self._contents)
+
+    @property
+    def _launcher(self) -> Launcher:
+        return Launcher(
+            timeout=self.settings.timeout,
+            start_method=self.settings.start_method,
+            processes=self.settings.processes,
+            frameworks=self.frameworks,
+            reseed=self.reseed,
+        )
+
     def _run(self, experiment: Experiment) -> RunRecord:
-        store = self._store
+        plan, notes = self._plan(experiment)
+        with self._launcher.run(plan) as (ended, method):
+            return self._observed(experiment, plan, ended, method, notes)
+
+    def _run_alone(self, experiments: Iterable[Experiment]) -> None:
+        for experiment in experiments:
+            self.run(experiment)
+
+    def _run_side_by_side(self, experiments: list[Experiment]) -> None:
+        """Run several experiments at a time; what does not end well beside others is run again alone."""
+        fit = [experiment for experiment in experiments if not experiment.moved]
+        if len(fit) > 1 and self._launcher.can_run_side_by_side():
+            found = self._together(fit)
+            self.runs.update({experiment: found[experiment] for experiment in fit if found[experiment].outcome.ok})
+            self._had_company.update(fit)
+        self._run_alone(experiments)
+
+    def _together(self, experiments: list[Experiment]) -> dict[Experiment, RunRecord]:
+        made: dict[Path, tuple[Experiment, tuple[str, ...]]] = {}
+
+        def plans() -> Iterator[RunPlan]:
+            for experiment in experiments:
+                plan, notes = self._plan(experiment, apart=True)
+                made[plan.folder] = (experiment, notes)
+                yield plan
+
+        found = {}
+        with closing(self._launcher.side_by_side(plans())) as ended:
+            for plan, how in ended:
+                experiment, notes = made[plan.folder]
+                found[experiment] = self._observed(experiment, plan, how, "fork", notes)
+        return found
+
+    def _plan(self, experiment: Experiment, *, apart: bool = False) -> tuple[RunPlan, tuple[str, ...]]:
+        """Lay out the directory of an experiment, where asked for apart from its path, and return how to run it and notes."""
         if self._initial is None:
-            self._initial = store.capture(self.job.path)
+            self._initial = self._store.capture(self.job.path)
+        folder = self.folder / f"run{self._folders}"
+        self._folders += 1
+        folder.mkdir(parents=True)
         start = prepare(
             experiment,
             initial=self._initial,
             origin=self.runs.get(experiment.origin or BASELINE),
-            store=store,
+            store=self._store,
             root=self.job.path,
+            lies_in=folder / "dir" if apart else None,
             seed_text=self.seed_text,
         )
-        folder = self.folder / f"run{len(self.runs)}"
-        folder.mkdir(parents=True)
         plan = RunPlan(
             job=self.job,
             body=self.body,
             directory=start.root,
+            lies_in=start.lies_in,
             folder=folder,
             store=self.folder / "evidence",
             seed=start.seed if self.reseed else seed_of(self.seed_text),
@@ -154,111 +211,23 @@ class Lab:
             frameworks=self.frameworks,
             skips=self.skips,
         )
-        ended, method = self._execute(plan)
-        record = self._record(experiment, plan, ended, method, start.notes)
-        if start.root != self.job.path:
-            shutil.rmtree(start.root, ignore_errors=True)
-        return record
+        return plan, start.notes
 
-    def _execute(self, plan: RunPlan) -> tuple[Ended, str]:
-        """Run a plan in a process of its own; a hang before the first step is tried again without fork."""
-        from pytest_ckpt.runs import probe, saves  # noqa: F401 - imported once here, with torch, not in each child
-
-        if not self._can_fork():
-            return self._start(plan, "spawn"), "spawn"
-        for framework in self.frameworks:
-            if framework.module in sys.modules:
-                framework.warm_up(sys.modules[framework.module])
-        ended = self._start(plan, "fork")
-        began = any(event == "tick" for event, _ in events(plan.journal))
-        if not ended.timed_out or began or self.settings.start_method == "fork":
-            return ended, "fork"
-        plan.journal.unlink(missing_ok=True)
-        return self._start(plan, "spawn"), "spawn, after a hang under fork"
-
-    def _start(self, plan: RunPlan, method: str) -> Ended:
-        timeout, stdout, stderr = self.settings.timeout, plan.output("stdout"), plan.output("stderr")
-        if method == "fork":
-            plan = plan if self.reseed else replace(plan, seed=None)
-            return run_forked(partial(run_job, plan), timeout=timeout, stdout=stdout, stderr=stderr)
-        return run_spawned(run_job, (plan,), timeout=timeout, stdout=stdout, stderr=stderr)
-
-    def _can_fork(self) -> bool:
-        """Say whether a forked process can train: not where there is no fork, nor after CUDA was used here."""
-        if self.settings.start_method != "auto":
-            return self.settings.start_method == "fork"
-        if sys.platform != "linux":
-            return False
-        import torch  # it is imported already
-
-        return not bool(torch.cuda.is_initialized())
-
-    # -- what it left ------------------------------------------------------------------------------------------------
-
-    def _record(
+    def _observed(
         self, experiment: Experiment, plan: RunPlan, ended: Ended, method: str, notes: tuple[str, ...]
     ) -> RunRecord:
-        seen = assemble(events(plan.journal))
-        if method == "fork":
-            catch_up(seen.imported)
-        return RunRecord(
-            experiment=experiment,
-            outcome=outcome(ended, seen, method, plan.output("stderr")),
-            steps=seen.steps,
-            states=tuple(seen.states),
-            looks=tuple(seen.looks),
-            saves=tuple(seen.saves),
-            frameworks=tuple(seen.frameworks.values()),
-            sections=sections(plan),
-            scores=seen.scores,
-            asked=frozenset(seen.asked),
-            unsaved=unsaved_in_the_end(seen.steps, seen.states, seen.looks, self._read),
-            strays=self._strays(seen),
-            pointers=absolute_pointers(seen.looks, self._store, plan.directory),
-            allowed=seen.allowed,
-            loading=seen.loading,
-            notes=(*notes, *seen.notes),
-            checkpoints=self._checkpoints(seen),
-        )
+        """Return the record of a run that has ended, and clear away a directory that was made for it."""
+        record = self._recorder.record(experiment, plan, ended, method, notes)
+        made = plan.lies_in or plan.directory
+        if made != self.job.path:
+            shutil.rmtree(made, ignore_errors=True)
+        return record
 
-    def _checkpoints(self, seen: Assembled) -> tuple[Checkpoint, ...]:
-        table = StateTable.of(seen.steps, seen.states, own_names=seen.own_names)
-        return catalogue(seen.looks, seen.saves, self._known_units(seen), seen.pattern, self._read, table)
-
-    def _known_units(self, seen: Assembled) -> list[Unit]:
-        """Return what the layouts of the frameworks that took part recognise at any look."""
-        units: dict[str, Unit] = {}
-        for framework, facts in self._took_part(seen.frameworks.values()):
-            if facts.save_dir is None or facts.save_dir.startswith("/"):
-                continue
-            for look in seen.looks:
-                for found in framework.find(look.tree, facts.save_dir):
-                    units[found.path] = Unit(
-                        path=found.path, claimed=found.claimed, claim_is_step=found.claimed is not None
-                    )
-        return list(units.values())
-
-    def _took_part(self, facts: Iterable[FrameworkFacts]) -> Iterable[tuple[Framework, FrameworkFacts]]:
-        by_name = {framework.name: framework for framework in self.frameworks}
-        return [(by_name[fact.name], fact) for fact in facts if fact.name in by_name]
-
-    def _read(self, entry: Entry) -> FileContent | ReadError:
-        key = f"{entry.content} {Path(entry.path).suffix}"
-        if key not in self._contents:
-            try:
-                self._contents[key] = read_tensors(self._store.path_of(entry.content), name=Path(entry.path).name)
-            except ReadError as error:
-                self._contents[key] = error
-        return self._contents[key]
-
-    def _strays(self, seen: Assembled) -> tuple[str, ...]:
-        """Return what was saved outside the job's directory and is still there."""
-        paths = dict.fromkeys(save.path for save in seen.saves if save.path.startswith("/"))
-        return tuple(path for path in paths if Path(path).exists())
+    # -- what is told of it ------------------------------------------------------------------------------------------
 
     def _advisor(self) -> Advisor:
         baseline = self.runs.get(BASELINE)
-        took_part = list(self._took_part(baseline.frameworks)) if baseline is not None else []
-        if baseline is None or not took_part:
+        told = took_part(baseline.frameworks, self.frameworks) if baseline is not None else []
+        if baseline is None or not told:
             return NoAdvice()
-        return FrameworkAdvisor(*took_part[-1], baseline, phases=len(took_part))
+        return FrameworkAdvisor(*told[-1], baseline, phases=len(told))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -24,6 +26,7 @@ class Settings(NamedTuple):  # a dataclass takes a millisecond to make, in every
         timeout: seconds that one run of a job may take.
         report: file for the report, which is Markdown where its name ends in `.md` and JSON otherwise.
         start_method: how a job's process is started.
+        processes: how many runs of a job may go on at a time.
         keep: whether evidence is kept when everything held.
     """
 
@@ -32,6 +35,7 @@ class Settings(NamedTuple):  # a dataclass takes a millisecond to make, in every
     timeout: float
     report: Path | None
     start_method: str
+    processes: int
     keep: bool
 
 
@@ -61,6 +65,15 @@ def add_options(parser: pytest.Parser) -> None:
     )
     parser.addini("ckpt_report", "File for all verdicts, Markdown (.md) or JSON.", type="string", default=None)
     _choice(parser, group, "start-method", _START_METHODS, "auto", "How a job's process is started")
+    processes = "How many runs of a job go on at a time; auto: one for each core, shared with the workers of xdist"
+    group.addoption(
+        "--ckpt-processes",
+        dest="ckpt_processes",
+        default=None,
+        metavar="N",
+        help=f"{processes}. Default: auto. Ini: ckpt_processes.",
+    )
+    parser.addini("ckpt_processes", f"{processes}.", type="string", default="auto")
     _flag(
         parser, group, "keep", "Keep the evidence (copies of checkpoints, journals) of jobs whose contracts all held."
     )
@@ -94,6 +107,7 @@ def resolve(config: pytest.Config) -> Settings:
         timeout=_seconds(config),
         report=_report(config),
         start_method=_chosen(config, "ckpt_start_method", _START_METHODS),
+        processes=_processes(config),
         keep=_switched_on(config, "ckpt_keep"),
     )
 
@@ -126,6 +140,19 @@ def _seconds(config: pytest.Config) -> float:
         message = f"{where}: give the seconds that one run of a job may take, a number above 0; got {seconds:g}"
         raise pytest.UsageError(message)
     return seconds
+
+
+def _processes(config: pytest.Config) -> int:
+    flag = config.getoption("ckpt_processes")
+    value = str(_ini(config, "ckpt_processes") if flag is None else flag)
+    if value == "auto":
+        cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1
+        return max(1, cores // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+    if not value.isdecimal() or int(value) == 0:
+        where = "ini option ckpt_processes" if flag is None else "--ckpt-processes"
+        message = f"{where}: give auto or the number of runs that may go on at a time, at least 1; got {value!r}"
+        raise pytest.UsageError(message)
+    return int(value)
 
 
 def _report(config: pytest.Config) -> Path | None:

@@ -26,6 +26,7 @@ def _inner_runs_are_repeatable(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep pytest-randomly, and whatever the shell asks of pytest, out of the runs that pytester starts."""
     monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:randomly")
     monkeypatch.delenv("PYTEST_PLUGINS", raising=False)
+    monkeypatch.delenv("PYTEST_XDIST_WORKER_COUNT", raising=False)
 
 
 class Judge:
@@ -38,7 +39,12 @@ class Judge:
         self.lab: Lab
 
     def __call__(
-        self, train: Callable[[Job], object], *contracts: Contract, timeout: float = 120.0, start_method: str = "auto"
+        self,
+        train: Callable[[Job], object],
+        *contracts: Contract,
+        timeout: float = 120.0,
+        start_method: str = "auto",
+        processes: int = 1,
     ) -> dict[str, Verdict]:
         """Return the verdict of each contract, by its name."""
         directory = self.next_directory
@@ -50,7 +56,7 @@ class Judge:
             folder=self._folder / f"evidence{self._jobs}",
             seed_text=self._seed_text,
             frameworks=frameworks.builtin(),
-            settings=LabSettings(timeout=timeout, start_method=start_method),
+            settings=LabSettings(timeout=timeout, start_method=start_method, processes=processes),
         )
         baseline = self.lab.run()
         if not baseline.outcome.ok:

@@ -64,7 +64,7 @@ class Resumable:
     # -- which experiments -------------------------------------------------------------------------------------------
 
     def plan(self, evidence: Evidence) -> Iterable[Experiment]:
-        """Resume from each checkpoint; where that differs, look twice; where none differs, see that a damage would be seen."""
+        """Resume from each checkpoint, and see that a damage would be seen; where a resume differs, look twice."""
         if self._undecidable(evidence) is not None:
             return
         chosen = self._chosen(evidence.baseline)
@@ -77,7 +77,7 @@ class Resumable:
             yield REPEAT
             for checkpoint in differing:
                 yield resume(checkpoint.identity, seeds="baseline")
-        elif self._is_done(evidence, chosen):
+        else:
             yield from self._controls(evidence)
 
     @property
@@ -94,9 +94,6 @@ class Resumable:
             if updates:
                 yield control(checkpoint.identity, stop_after=updates[0] - run.step_of(checkpoint))
                 return
-
-    def _is_done(self, evidence: Evidence, chosen: Sequence[Checkpoint]) -> bool:
-        return all(evidence.of(resume(checkpoint.identity, seeds=self._seeds)) for checkpoint in chosen)
 
     def _chosen(self, run: RunRecord) -> tuple[Checkpoint, ...]:
         """Return the checkpoints to resume from: those of the named steps, else a spread of all that were written."""

@@ -28,7 +28,8 @@ class Start:
 
     Attributes:
         tree: what its directory held before any damage.
-        root: the directory, elsewhere than the baseline's where that was moved.
+        root: the directory as the job finds it, elsewhere than the baseline's where that was moved.
+        lies_in: where it lies until the process is shown it at `root`; None where it lies there.
         notes: what the reader should know about it.
     """
 
@@ -36,6 +37,7 @@ class Start:
     root: Path
     resume_from: Path | None
     seed: int
+    lies_in: Path | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -46,9 +48,10 @@ def prepare(  # noqa: PLR0913 - where from, where to
     origin: RunRecord | None,
     store: EvidenceStore,
     root: Path,
+    lies_in: Path | None = None,
     seed_text: str,
 ) -> Start:
-    """Make the job's directory hold what the experiment starts from.
+    """Make the job's directory, or `lies_in` in its place, hold what the experiment starts from.
 
     Args:
         initial: what lay in `root` before the baseline.
@@ -57,22 +60,21 @@ def prepare(  # noqa: PLR0913 - where from, where to
         seed_text: what the seeds are derived from, such as the test's name.
     """
     if experiment.checkpoint is None or origin is None:
-        store.materialise(initial, root)
-        return Start(tree=initial, root=root, resume_from=None, seed=seed_of(seed_text))
+        store.materialise(initial, lies_in or root)
+        return Start(tree=initial, root=root, lies_in=lies_in, resume_from=None, seed=seed_of(seed_text))
     checkpoint = origin.checkpoint(experiment.checkpoint)
     tree = as_left(checkpoint, origin) if experiment.kind == "restart" else as_saved(checkpoint, origin)
     if experiment.moved:
         empty(root)
         root = moved(root)
-    store.materialise(tree, root)
+    there = lies_in or root
+    store.materialise(tree, there)
     fresh = f"{seed_text} resumed from {experiment.checkpoint}" if experiment.seeds == "fresh" else seed_text
-    notes = _perturbed(root, checkpoint) if experiment.kind == "control" else ()
+    notes = _perturbed(there, checkpoint) if experiment.kind == "control" else ()
     if experiment.damage is not None:
-        inflict(experiment.damage, root)
-    told = experiment.kind != "restart"
-    return Start(
-        tree=tree, root=root, resume_from=root / checkpoint.path if told else None, seed=seed_of(fresh), notes=notes
-    )
+        inflict(experiment.damage, there)
+    resume_from = root / checkpoint.path if experiment.kind != "restart" else None
+    return Start(tree=tree, root=root, lies_in=lies_in, resume_from=resume_from, seed=seed_of(fresh), notes=notes)
 
 
 def moved(root: Path) -> Path:

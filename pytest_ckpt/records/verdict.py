@@ -51,6 +51,11 @@ class Verdict(Record):
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
 
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong: the promise was kept, or there is none."""
+        return self.status in {"held", "not_applicable"}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Advice(Record):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pytest_ckpt.checkpoints.store import EvidenceStore
+from pytest_ckpt.runs import mounts
 from pytest_ckpt.runs.imports import after_import
 from pytest_ckpt.runs.journal import Journal
 from pytest_ckpt.runs.watch import Watcher
@@ -45,6 +46,7 @@ class RunPlan:
     Attributes:
         body: the job; called without arguments.
         directory: where the job writes.
+        lies_in: the directory that the process is to be shown there; None where what is there is right.
         seed: of the global random generators; None keeps the states that they were forked with.
         restarting: whether the job has to search for what it starts from.
         changes: settings that have other values than in the baseline.
@@ -64,6 +66,7 @@ class RunPlan:
     is_baseline: bool
     stop_after: int | None
     frameworks: Sequence[Framework]
+    lies_in: Path | None = None
     restarting: bool = False
     loads: bool = False
     changes: Changes = ()
@@ -83,6 +86,8 @@ class RunPlan:
 
 def run_job(plan: RunPlan) -> int:
     """Run the job in this process, which belongs to it alone, and return the exit code."""
+    if plan.lies_in is not None:
+        mounts.show(plan.lies_in, at=plan.directory)
     known = frozenset(sys.modules)
     journal = Journal(plan.journal)
     _capture(plan)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import select
 import signal
 import socket
 import sys
@@ -16,7 +17,7 @@ import tempfile
 import threading
 import time
 import warnings
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
@@ -28,9 +29,18 @@ from pytest_ckpt.runs.processes import Ended, Leftover
 from pytest_ckpt.runs.supervision import KILL_BOUND, LOOK_EVERY, STACKS_BOUND, STACKS_FOLLOW, Order, supervise
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["STACKS_FOLLOW", "Ended", "Leftover", "run_forked", "run_spawned"]
+__all__ = [
+    "STACKS_FOLLOW",
+    "Ended",
+    "ForkedRun",
+    "Leftover",
+    "first_to_end",
+    "run_forked",
+    "run_spawned",
+    "start_forked",
+]
 
 #: Seconds that a supervisor may need for anything else, on a machine that is busy.
 _SLACK: Final = 10.0
@@ -52,6 +62,19 @@ def run_forked(body: Callable[[], int], *, timeout: float, stdout: Path, stderr:
         HarnessError: the supervisor could not do its work.
         InvalidArgument: `timeout` or `grace` is no time.
     """
+    with closing(start_forked(body, timeout=timeout, stdout=stdout, stderr=stderr, grace=grace)) as run:
+        return run.end()
+
+
+def start_forked(
+    body: Callable[[], int], *, timeout: float, stdout: Path, stderr: Path, grace: float = 0.5
+) -> ForkedRun:
+    """Start a job as `run_forked` does, without waiting for its end.
+
+    Raises:
+        HarnessError: this is not Linux.
+        InvalidArgument: `timeout` or `grace` is no time.
+    """
     if sys.platform != "linux":
         message = f"run_forked needs Linux and this is {sys.platform}; call run_spawned instead."
         raise HarnessError(message)
@@ -60,12 +83,25 @@ def run_forked(body: Callable[[], int], *, timeout: float, stdout: Path, stderr:
         raise InvalidArgument(message)
     for path in (stdout, stderr):
         path.write_bytes(b"")
-    supervisor = _Supervisor()
+    run = ForkedRun(bound=timeout + grace + STACKS_BOUND + 2 * KILL_BOUND + _SLACK)
     try:
-        supervisor.start(Order(body=body, timeout=timeout, grace=grace, stdout=stdout, stderr=stderr))
-        return supervisor.report(timeout + grace + STACKS_BOUND + 2 * KILL_BOUND + _SLACK)
-    finally:
-        supervisor.dismiss()
+        run.start(Order(body=body, timeout=timeout, grace=grace, stdout=stdout, stderr=stderr))
+    except BaseException:
+        run.close()
+        raise
+    return run
+
+
+def first_to_end(runs: Sequence[ForkedRun]) -> ForkedRun:
+    """Wait until one of several runs has ended, and return it."""
+    poll = select.poll()
+    for run in runs:
+        poll.register(run.channel, select.POLLIN)
+    while True:
+        ready = {fd for fd, _ in poll.poll(LOOK_EVERY * 1000)}
+        for run in runs:
+            if run.channel.fileno() in ready or run.is_over():
+                return run
 
 
 def run_spawned(  # noqa: PLR0913 - what a process can be given
@@ -109,12 +145,19 @@ def run_spawned(  # noqa: PLR0913 - what a process can be given
         payload.unlink(missing_ok=True)
 
 
-class _Supervisor:
-    """The supervisor as the process that asked for it sees it."""
+class ForkedRun:
+    """A run in a forked process, by its supervisor, as the process that asked for it sees it.
 
-    def __init__(self) -> None:
+    Attributes:
+        channel: has something to read once the run has ended.
+    """
+
+    def __init__(self, *, bound: float) -> None:
+        """Prepare a run whose end is reported within `bound` seconds from now, whatever happens."""
         processes.prctl_function()
-        self._channel, self._theirs = processes.open_channel()
+        self.channel, self._theirs = processes.open_channel()
+        self._bound = bound
+        self._deadline = time.monotonic() + bound
         self._pid: int | None = None
         self._status: int | None = None
 
@@ -142,31 +185,38 @@ class _Supervisor:
             warnings.filterwarnings("ignore", r"This process .* is multi-threaded, use of fork", DeprecationWarning)
             self._pid = os.fork()
 
-    def report(self, bound: float) -> Ended:
-        """Wait for its report."""
-        self._channel.settimeout(LOOK_EVERY)
-        deadline = time.monotonic() + bound
+    def is_over(self) -> bool:
+        """Say whether nothing can be waited for any more: its supervisor has ended, or should have."""
+        return self._has_ended() or time.monotonic() > self._deadline
+
+    def end(self) -> Ended:
+        """Wait for its end, and return how it was.
+
+        Raises:
+            HarnessError: the supervisor could not do its work.
+        """
+        self.channel.settimeout(LOOK_EVERY)
         received = b""
         while not received.endswith(b"\n"):
-            received += self._receive(deadline) or self._complain(bound)
+            received += self._receive() or self._complain()
         answer = json.loads(received)
         if "error" in answer:
             raise HarnessError(answer["error"])
         return Ended.from_json(answer)
 
-    def _receive(self, deadline: float) -> bytes:
+    def _receive(self) -> bytes:
         """Return what it sends next, nothing if nothing will come."""
         while True:
-            last_look = self._has_ended() or time.monotonic() > deadline
+            last_look = self.is_over()
             try:
-                return self._channel.recv(1 << 16)
+                return self.channel.recv(1 << 16)
             except TimeoutError:
                 if last_look:
                     return b""
 
-    def _complain(self, bound: float) -> NoReturn:
+    def _complain(self) -> NoReturn:
         self._wait(LOOK_EVERY)
-        how = f"has not reported within {bound:.0f} s"
+        how = f"has not reported within {self._bound:.0f} s"
         if self._status is not None:
             how = f"ended with {os.waitstatus_to_exitcode(self._status)} (below 0: a signal) before it could report"
         message = (
@@ -176,11 +226,11 @@ class _Supervisor:
         )
         raise HarnessError(message)
 
-    def dismiss(self) -> None:
+    def close(self) -> None:
         """Hang up, at which it kills what is left of the job, and wait until it is gone."""
         with suppress(OSError):
-            self._channel.shutdown(socket.SHUT_RDWR)
-        self._channel.close()
+            self.channel.shutdown(socket.SHUT_RDWR)
+        self.channel.close()
         self._theirs.close()
         self._wait(2 * KILL_BOUND)
         if self._pid is not None and self._status is None:

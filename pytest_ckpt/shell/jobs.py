@@ -107,7 +107,11 @@ class JobSession:
             folder=job.path.with_name(f"{job.path.name}-evidence"),
             seed_text=test,
             frameworks=self.frameworks,
-            settings=LabSettings(timeout=self.settings.timeout, start_method=self.settings.start_method),
+            settings=LabSettings(
+                timeout=self.settings.timeout,
+                start_method=self.settings.start_method,
+                processes=self.settings.processes,
+            ),
             skips=(pytest.skip.Exception,),
             reseed=reseed,
         )
@@ -133,7 +137,7 @@ def _judge(lab: Lab, test: str, contracts: Sequence[Contract], started: float) -
     if failed and (why := full_disk(lab)):  # what a run could not write says nothing about the job
         return replace(result, error="\n".join([failure(failed[0]), why]), sections=sections(lab), kept_dirs=kept(lab))
     lab.leave()
-    broken = any(verdict.status in {"violated", "inconclusive"} for verdict in verdicts)
+    broken = not all(verdict.ok for verdict in verdicts)
     return replace(
         result,
         verdicts=tuple(verdicts),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -35,6 +36,7 @@ def test_the_settings_of_a_session_that_asks_for_nothing(pytester: pytest.Pytest
         "timeout": 120.0,
         "report": None,
         "start_method": "auto",
+        "processes": len(os.sched_getaffinity(0)),
         "keep": False,
     } == settings(pytester)
 
@@ -44,6 +46,7 @@ CASES = {
     "device": (["--ckpt-device=auto"], "ckpt_device = auto", "device", "auto"),
     "timeout": (["--ckpt-timeout=2.5"], "ckpt_timeout = 2.5", "timeout", 2.5),
     "start-method": (["--ckpt-start-method", "spawn"], "ckpt_start_method = spawn", "start_method", "spawn"),
+    "processes": (["--ckpt-processes=3"], "ckpt_processes = 3", "processes", 3),
     "keep": (["--ckpt-keep"], "ckpt_keep = yes", "keep", True),
 }
 
@@ -55,6 +58,14 @@ def test_a_flag_and_its_twin(pytester: pytest.Pytester, case: str) -> None:
     assert expected == settings(pytester, *flags)[name]
     pytester.makeini(f"[pytest]\n{ini}\n")
     assert expected == settings(pytester)[name]
+
+
+def test_workers_share_the_cores(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under xdist each worker has its part of the cores, and at least one."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    for workers, expected in ((2, 4), (3, 2), (16, 1)):
+        monkeypatch.setenv("PYTEST_XDIST_WORKER_COUNT", str(workers))
+        assert expected == settings(pytester)["processes"]
 
 
 def test_a_flag_comes_before_its_twin(pytester: pytest.Pytester) -> None:
@@ -120,6 +131,15 @@ def test_a_time_that_is_none(sessions: Sessions, flag: str) -> None:
     assert message == usage_error(sessions.without_contracts(flag)).replace("\n ", "")
 
 
+@pytest.mark.parametrize("value", ["0", "-1", "many", "1.5"])
+def test_a_number_of_processes_that_is_none(sessions: Sessions, value: str) -> None:
+    """The flag is named, and so is the ini option."""
+    expected = f"give auto or the number of runs that may go on at a time, at least 1; got {value!r}"
+    for where, flags in (("--ckpt-processes", [f"--ckpt-processes={value}"]), ("ini option ckpt_processes", [])):
+        assert f"{where}: {expected}" == " ".join(usage_error(sessions.without_contracts(*flags)).split())
+        sessions.pytester.makeini(f"[pytest]\nckpt_processes = {value}\n")
+
+
 @pytest.mark.parametrize("flag", ["--ckpt-device=tpu", "--ckpt-start-method=thread", "--ckpt-timeout=soon"])
 def test_a_wrong_flag(sessions: Sessions, flag: str) -> None:
     """pytest's own parser refuses it."""
@@ -148,7 +168,7 @@ def test_without_the_plugin(sessions: Sessions) -> None:
 def test_help_lists_each_flag_and_its_twin(sessions: Sessions) -> None:
     """The options are a group of their own."""
     text = sessions.without_contracts("--help").stdout.str()
-    for name in ("contract", "device", "timeout", "report", "start-method", "keep"):
+    for name in ("contract", "device", "timeout", "report", "start-method", "processes", "keep"):
         assert f"  --ckpt-{name}" in text
         assert f"  ckpt_{name.replace('-', '_')} (" in text
 
