@@ -1,4 +1,4 @@
-"""A tiny job of each framework: ten steps, saved at 4, 8 and 10, resumed where asked to."""
+"""The same tiny language model in each framework: ten steps, saved at 4, 8 and 10, resumed where asked to."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from typing import Any
 
 import torch
 import torch._dynamo  # noqa: F401 - the first step of every optimizer imports it
-from torch.nn.functional import cross_entropy
 
-_STEPS, _EVERY = 10, 4
+_STEPS, _EVERY, _BATCH = 10, 4, 4
 
 
 def transformers(folder: str, resume_from: str | None) -> None:
@@ -22,7 +21,7 @@ def transformers(folder: str, resume_from: str | None) -> None:
         output_dir=folder,
         max_steps=_STEPS,
         save_steps=_EVERY,
-        per_device_train_batch_size=4,
+        per_device_train_batch_size=_BATCH,
         use_cpu=True,
         report_to=[],
         disable_tqdm=True,
@@ -31,18 +30,20 @@ def transformers(folder: str, resume_from: str | None) -> None:
 
 
 def lightning(folder: str, resume_from: str | None) -> None:
-    """Fit a classifier; an epoch has two steps, so that each save lies at the end of one."""
+    """Fit the same model; an epoch has two steps, so that each save lies at the end of one."""
     import lightning.pytorch
     from lightning.pytorch.callbacks import ModelCheckpoint
-    from torch.utils.data import DataLoader, TensorDataset
+    from torch.utils.data import DataLoader
 
-    class Classifier(lightning.pytorch.LightningModule):
+    from pytest_ckpt import tiny
+
+    class LanguageModel(lightning.pytorch.LightningModule):
         def __init__(self) -> None:
             super().__init__()
-            self.net = _network()
+            self.net = tiny.causal_lm()
 
-        def training_step(self, batch: Any, _: int) -> torch.Tensor:  # noqa: ANN401 - a list of tensors
-            return cross_entropy(self.net(batch[0]), batch[1])
+        def training_step(self, batch: dict[str, torch.Tensor], _: int) -> torch.Tensor:
+            return self.net(**batch).loss
 
         def configure_optimizers(self) -> torch.optim.Optimizer:
             return torch.optim.AdamW(self.parameters(), lr=0.01)
@@ -53,14 +54,17 @@ def lightning(folder: str, resume_from: str | None) -> None:
     trainer = lightning.pytorch.Trainer(
         default_root_dir=folder, max_epochs=_STEPS // 2, accelerator="cpu", callbacks=list(saving), **quiet
     )
-    data = TensorDataset(*(torch.cat(parts) for parts in zip(_batch(0), _batch(1), strict=True)))
-    trainer.fit(Classifier(), DataLoader(data, batch_size=8), ckpt_path=resume_from)
+    trainer.fit(LanguageModel(), DataLoader(tiny.text(2 * _BATCH), batch_size=_BATCH), ckpt_path=resume_from)
 
 
 def plain(folder: str, resume_from: str | None) -> None:
-    """Train a classifier by hand."""
+    """Train the same model by hand."""
+    from torch.utils.data import default_collate
+
+    from pytest_ckpt import tiny
+
     torch.manual_seed(0)
-    model = _network()
+    model, texts = tiny.causal_lm(), tiny.text()
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
     parts: dict[str, Any] = {"model": model, "optimizer": optimizer}
     start = 0
@@ -70,19 +74,10 @@ def plain(folder: str, resume_from: str | None) -> None:
             part.load_state_dict(saved[name])
         start = saved["step"]
     for step in range(start + 1, _STEPS + 1):
-        inputs, targets = _batch(step)
-        cross_entropy(model(inputs), targets).backward()
+        batch = [texts[(step * _BATCH + place) % len(texts)] for place in range(_BATCH)]
+        model(**default_collate(batch)).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
         if step % _EVERY == 0 or step == _STEPS:
             state = {name: part.state_dict() for name, part in parts.items()}
             torch.save({**state, "step": step}, Path(folder) / f"step_{step}.pt")
-
-
-def _network() -> torch.nn.Module:
-    return torch.nn.Sequential(torch.nn.Linear(8, 32), torch.nn.ReLU(), torch.nn.Linear(32, 2))
-
-
-def _batch(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(8, 8, generator=generator), torch.randint(2, (8,), generator=generator)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import atexit
+import fcntl
 import os
 import shutil
 import sys
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,6 +56,15 @@ def wait_for(paths: Callable[[], list[Path]], count: int, *, seconds: float = 20
     return len(paths()) >= count
 
 
+def take_alone(path: Path) -> bool:
+    """Take something that only one process can have until it ends; say whether it was free."""
+    file = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
+    with suppress(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False
+
+
 # -- the verdicts ------------------------------------------------------------------------------------------------------
 
 
@@ -94,8 +104,7 @@ def test_jobs_that_cannot_bear_company_are_run_alone(judge: Judge, tmp_path: Pat
     """A job that needs something which only one process may have, as a port, is no broken job."""
 
     def take(_: Job) -> None:
-        (tmp_path / "port").mkdir()  # an error where it is there already
-        atexit.register((tmp_path / "port").rmdir)
+        assert take_alone(tmp_path / "port")
         time.sleep(0.2)
 
     assert judge(partial(train, before=take), Resumable(), processes=2)["resumable"].status == "held"
@@ -106,10 +115,9 @@ def test_jobs_that_are_misled_by_company_are_run_alone(judge: Judge, tmp_path: P
     """What goes wrong without an error, because of a file outside of the directory, is not believed either."""
 
     def disturb(_: Job) -> None:
-        (tmp_path / str(os.getpid())).touch()
-        atexit.register((tmp_path / str(os.getpid())).unlink)
+        alone = take_alone(tmp_path / "shared")
         time.sleep(0.2)
-        if len([path for path in tmp_path.iterdir() if path.name.isdecimal()]) > 1:
+        if not alone:
             right = plain.batch
             plain.batch = lambda step: right(step + 1)
 
