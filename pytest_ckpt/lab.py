@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pytest_ckpt.advising import FrameworkAdvisor
 from pytest_ckpt.checkpoints.store import EvidenceStore
 from pytest_ckpt.contracts.base import Evidence, NoAdvice
+from pytest_ckpt.contracts.rehearsing import planned, verdict
 from pytest_ckpt.experiments.conditions import prepare, seed_of
 from pytest_ckpt.records.experiment import BASELINE
 from pytest_ckpt.runs.child import RunPlan
@@ -94,18 +95,18 @@ class Lab:
         contracts = list(contracts)
         self.run()
         self._run_planned(contracts, self._run_side_by_side)
-        verdicts = [contract.judge(self.evidence) for contract in contracts]
+        verdicts = [verdict(contract, self.evidence) for contract in contracts]
         doubtful = [contract for contract, found in zip(contracts, verdicts, strict=True) if not found.ok]
-        again = self._had_company.intersection(e for contract in doubtful for e in contract.plan(self.evidence))
+        again = self._had_company.intersection(e for contract in doubtful for e in planned(contract, self.evidence))
         if not again:
             return verdicts
         self.runs = {experiment: run for experiment, run in self.runs.items() if experiment not in again}
         self._run_planned(contracts, self._run_alone)
-        return [contract.judge(self.evidence) for contract in contracts]
+        return [verdict(contract, self.evidence) for contract in contracts]
 
     def _run_planned(self, contracts: Sequence[Contract], run: Callable[[list[Experiment]], None]) -> None:
         """Run what the contracts need and has not been run, until they need nothing more."""
-        while wanted := [e for contract in contracts for e in contract.plan(self.evidence) if e not in self.runs]:
+        while wanted := [e for contract in contracts for e in planned(contract, self.evidence) if e not in self.runs]:
             run(list(dict.fromkeys(wanted)))
 
     @property

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 def builtin() -> tuple[type[Contract], ...]:
     """Return the kinds of contracts that this package has, in the order in which reports show them."""
+    from pytest_ckpt.contracts.alignment import Aligned
     from pytest_ckpt.contracts.best_model import Best  # contracts build on each other's modules
     from pytest_ckpt.contracts.completeness import Complete
     from pytest_ckpt.contracts.contents import Faithful
@@ -29,6 +30,7 @@ def builtin() -> tuple[type[Contract], ...]:
         FinalStep,
         Steps,
         Count,
+        Aligned,
         Retention,
         Best,
         Complete,

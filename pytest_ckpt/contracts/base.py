@@ -121,6 +121,10 @@ class OnRequest:
         return None
 
 
+class OfSchedule:
+    """Base of the contracts on when is saved and what remains: a rehearsal decides them as well as a real run."""
+
+
 class OfBaseline:
     """Base of the contracts that the undisturbed run alone decides."""
 

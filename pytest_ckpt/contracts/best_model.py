@@ -7,7 +7,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pytest_ckpt.contracts import declared_best
-from pytest_ckpt.contracts.base import Contract, Evidence, OfBaseline, promised
+from pytest_ckpt.contracts.base import Contract, Evidence, OfBaseline, OfSchedule, promised
 from pytest_ckpt.contracts.explain_saving import no_steps, steps_text
 from pytest_ckpt.errors import InvalidArgument
 from pytest_ckpt.records.verdict import Finding, Verdict, held, inconclusive, not_applicable, violated
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Best(OfBaseline):
+class Best(OfBaseline, OfSchedule):
     """The best checkpoint is the best that was saved, is on disk, and is what a framework loads in the end.
 
     `metric` and `mode` ("min" or "max") say by what it has to be chosen; without them the framework's own settings count. A

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_ckpt.contracts.explain_saving import checkpoints_text, some_of, steps_text
+from pytest_ckpt.contracts.explain_saving import checkpoints_text, listing, some_of, steps_text
 from pytest_ckpt.contracts.shelf import unseen
 from pytest_ckpt.records.verdict import Advice, Finding
 
@@ -133,4 +133,4 @@ def _rows(run: RunRecord) -> tuple[tuple[str, ...], ...]:
 
 
 def _names(checkpoints: Iterable[Checkpoint]) -> str:
-    return ", ".join(checkpoint.path for checkpoint in checkpoints)
+    return listing(checkpoint.path for checkpoint in checkpoints)

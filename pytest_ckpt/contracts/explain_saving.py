@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from pytest_ckpt.records.checkpoint import Checkpoint
     from pytest_ckpt.records.run import RunRecord
 
+#: How many steps or checkpoints are listed one by one.
+_LISTED: Final = 16
 _FROM_DIR: Final = "build the paths of checkpoints from ckpt_job.dir."
 
 
@@ -21,7 +23,7 @@ def wrong_count(expected: int, found: list[Checkpoint], run: RunRecord, names: s
     deleted = [c for c in promised(run) if not c.kept]
     rows = [("on disk", names), ("saved at", steps_text(run.saved_steps))]
     if deleted:
-        rows.append(("deleted", ", ".join(f"{c.path} (after step {c.gone_after})" for c in deleted)))
+        rows.append(("deleted", listing(f"{c.path} (after step {c.gone_after})" for c in deleted)))
     foreign = [c.path for c in found if c.foreign]
     if foreign:
         rows.append(("not of this run", ", ".join(foreign)))
@@ -149,7 +151,7 @@ def saved_elsewhere(run: RunRecord) -> str:
 
 def _rows(run: RunRecord, kept: list[Checkpoint]) -> tuple[tuple[str, ...], ...]:
     rows = [("trained", f"{run.last_step} steps"), ("saved at", steps_text(run.saved_steps))]
-    rows.append(("on disk", ", ".join(checkpoint.path for checkpoint in kept) or "none"))
+    rows.append(("on disk", listing(checkpoint.path for checkpoint in kept) or "none"))
     foreign = [checkpoint.path for checkpoint in run.kept if checkpoint.foreign]
     if foreign:
         rows.append(("not of this run", ", ".join(foreign)))
@@ -197,7 +199,15 @@ def steps_text(steps: Iterable[int]) -> str:
     listed = list(steps)
     if len(listed) == 1:
         return f"step {listed[0]}"
-    return f"steps {', '.join(map(str, listed))}" if listed else "none"
+    return f"steps {listing(listed)}" if listed else "none"
+
+
+def listing(names: Iterable[object]) -> str:
+    """Return names as text; of very many the first and the last, and how many there are."""
+    texts = [str(name) for name in names]
+    if len(texts) <= _LISTED:
+        return ", ".join(texts)
+    return f"{', '.join(texts[:4])} .. {', '.join(texts[-2:])} ({len(texts)} in all)"
 
 
 def some_of(names: Iterable[object], most: int = 4) -> str:

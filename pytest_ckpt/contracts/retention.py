@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, ClassVar
 
 from pytest_ckpt.contracts import explain_retention as explain
-from pytest_ckpt.contracts.base import Contract, Evidence, OfBaseline, promised, recognised, successive
+from pytest_ckpt.contracts.base import Contract, Evidence, OfBaseline, OfSchedule, promised, recognised, successive
 from pytest_ckpt.contracts.contents import nothing_saved
 from pytest_ckpt.contracts.explain_saving import checkpoints_text, no_steps
 from pytest_ckpt.contracts.leftovers import is_temporary
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Retention(OfBaseline):
+class Retention(OfBaseline, OfSchedule):
     """Old checkpoints are deleted, oldest first: at most `keep` remain after a save, and the newest is one of them.
 
     What this run did not write is left alone. The checkpoint of step `best` stays, too, beside the others. Without `keep` the

@@ -6,8 +6,14 @@ from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from pytest_ckpt.contracts import explain_saving
-from pytest_ckpt.contracts.base import Contract, Evidence, OfBaseline, promised, recognised
-from pytest_ckpt.contracts.explain_saving import checkpoints_text, is_unrecognised, no_steps, nothing_recognised
+from pytest_ckpt.contracts.base import Contract, Evidence, OfBaseline, OfSchedule, promised, recognised
+from pytest_ckpt.contracts.explain_saving import (
+    checkpoints_text,
+    is_unrecognised,
+    listing,
+    no_steps,
+    nothing_recognised,
+)
 from pytest_ckpt.errors import InvalidArgument
 from pytest_ckpt.records.verdict import Advice, Verdict, held, inconclusive, not_applicable, violated
 
@@ -17,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class FinalStep(OfBaseline):
+class FinalStep(OfBaseline, OfSchedule):
     """The last optimizer step is on disk when training ends; with `weights_only`, an export of the model is enough."""
 
     name: ClassVar[str] = "final_step"
@@ -66,7 +72,7 @@ def holding_last(run: RunRecord, *, weights_only: bool = False) -> tuple[Checkpo
 
 
 @dataclass(frozen=True)
-class Count(OfBaseline):
+class Count(OfBaseline, OfSchedule):
     """Exactly `n` checkpoints are on disk when training ends."""
 
     name: ClassVar[str] = "count"
@@ -97,7 +103,7 @@ class Count(OfBaseline):
         found = [checkpoint for checkpoint in counted if checkpoint.kept]
         if expected and is_unrecognised(run):
             return inconclusive(self.name, nothing_recognised(run))
-        names = ", ".join(checkpoint.path for checkpoint in found) or "none"
+        names = listing(checkpoint.path for checkpoint in found) or "none"
         if len(found) == expected:
             return held(self.name, f"{checkpoints_text(expected)} on disk: {names}")
         advice = evidence.advisor.component(self.name, found[-1]) if len(run.written) < expected and found else Advice()

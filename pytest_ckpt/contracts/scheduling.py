@@ -6,7 +6,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from pytest_ckpt.contracts import explain_scheduling
-from pytest_ckpt.contracts.base import Contract, Evidence, OfBaseline, promised, recognised, successive
+from pytest_ckpt.contracts.base import Contract, Evidence, OfBaseline, OfSchedule, promised, recognised, successive
 from pytest_ckpt.contracts.explain_saving import is_unrecognised, no_steps, nothing_recognised, steps_text
 from pytest_ckpt.contracts.repeated_saves import repeated
 from pytest_ckpt.contracts.shelf import unseen
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Steps(OfBaseline):
+class Steps(OfBaseline, OfSchedule):
     """Exactly these steps of the run are saved, each once, whatever is deleted again later.
 
     `steps` lists them. Or they are every `every` steps and the last one; `final=False` leaves the last one out. With neither

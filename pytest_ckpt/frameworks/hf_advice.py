@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 
+from pytest_ckpt.frameworks import hf_interval
 from pytest_ckpt.records.verdict import Advice
 
 if TYPE_CHECKING:
@@ -59,7 +60,8 @@ def version_of(text: str) -> tuple[int, ...]:
 def component(name: str, checkpoint: Checkpoint, facts: FrameworkFacts) -> Advice:
     """Explain why a component, or the number of steps, differs after a resume.
 
-    Or why too few were saved (`count`), files are missing (`files`), or the best is not found in a moved directory (`moved`).
+    Or why too few were saved (`count`), the interval does not fit (`aligned`), files are missing (`files`), or the best is
+    not found in a moved directory (`moved`).
     """
     by_settings = _by_settings(name, facts)
     if by_settings is not None:
@@ -97,6 +99,8 @@ def _by_settings(name: str, facts: FrameworkFacts) -> Advice | None:
             return _ALWAYS[name]
         case "count":
             return _interval(facts)
+        case "aligned":
+            return hf_interval.aligned(facts, facts.planned_steps or 0)
         case "moved":
             return _moved(facts)
         case "data" | "steps":
@@ -266,7 +270,7 @@ def _by_steps(facts: FrameworkFacts, run: RunRecord) -> Advice:
             "control.should_training_stop is set; or save at every evaluation.",
         )
     return Advice(
-        cause=f"save_steps={save_steps} does not divide the {run.last_step} steps, and transformers {facts.version} "
-        "did not save at the end.",
-        fix="choose save_steps that divides the number of steps, or use transformers 4.42 or newer.",
+        cause=f"{hf_interval.origin(facts)}, which does not divide the {run.last_step} steps, and transformers "
+        f"{facts.version} did not save at the end: {run.last_step - max(run.saved_steps, default=0)} steps are lost.",
+        fix=f"{hf_interval.fitting(facts, run.last_step)}; or use transformers 4.42 or newer.",
     )

@@ -7,6 +7,7 @@ import sys
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
+from pytest_ckpt.errors import InvalidArgument
 from pytest_ckpt.frameworks import hf_advice, hf_changes, hf_loading, hf_saving
 from pytest_ckpt.frameworks.protocol import Found
 from pytest_ckpt.records.run import FrameworkFacts
@@ -14,7 +15,7 @@ from pytest_ckpt.records.run import FrameworkFacts
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from pytest_ckpt.frameworks.protocol import Observer, Start
+    from pytest_ckpt.frameworks.protocol import Observer, Rehearsing, Start
     from pytest_ckpt.records.checkpoint import Checkpoint
     from pytest_ckpt.records.run import RunRecord
     from pytest_ckpt.records.tree import Tree
@@ -82,6 +83,15 @@ class HFTrainer:
         if max_steps is not None and (trainer.args.max_steps <= 0 or trainer.args.max_steps > max_steps):
             trainer.args.max_steps = max_steps
         return trainer.train(resume_from, *args, **kwargs)
+
+    def rehearse(self, trainer: Any, asked: Rehearsing, *args: object, **kwargs: object) -> object:
+        """Call the trainer's own `train` with stand-ins for what only computes."""
+        from pytest_ckpt.frameworks import hf_rehearsal  # few jobs need it
+
+        if args or kwargs:
+            message = f"ckpt_job.rehearse(trainer) of transformers takes no further arguments; got {args} {kwargs}"
+            raise InvalidArgument(message)
+        return hf_rehearsal.rehearse(trainer, asked)
 
     # -- in the pytest process ---------------------------------------------------------------------------------------
 

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from types import ModuleType
 
     from pytest_ckpt.records.checkpoint import Checkpoint
     from pytest_ckpt.records.loading import Loading
+    from pytest_ckpt.records.rehearsal import Rehearsal
     from pytest_ckpt.records.run import FrameworkFacts, RunRecord
     from pytest_ckpt.records.tree import Tree
     from pytest_ckpt.records.verdict import Advice
@@ -18,6 +19,29 @@ if TYPE_CHECKING:
 
 #: What a trainer starts from: the path of a checkpoint, True for the newest that it finds, None for nothing.
 Start: TypeAlias = str | Literal[True] | None
+
+
+#: What evaluations of a rehearsal answer: always the same, one value after the other, or a function of the step.
+OneMetric: TypeAlias = "float | Sequence[float] | Callable[[int], float]"
+#: The same for every metric, or by the names under which the framework logs them.
+Metric: TypeAlias = "OneMetric | Mapping[str, OneMetric] | None"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rehearsing:
+    """What is asked of a rehearsal, and how it tells of itself.
+
+    Attributes:
+        metric: what evaluations answer; None leaves it to the framework's stand-in, which always answers 1.
+        world_size: how many processes the schedule is to be worked out for; this process is the first of them.
+        tell: to be called once before training begins.
+        reached: to be called with who read what, where something met a stand-in that needs the real thing.
+    """
+
+    metric: Metric
+    world_size: int
+    tell: Callable[[Rehearsal], None]
+    reached: Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,3 +155,15 @@ class Framework(Protocol):
 
     def advise_missing_final(self, facts: FrameworkFacts, run: RunRecord) -> Advice:
         """Explain why the last step is not on disk."""
+
+
+@runtime_checkable
+class Rehearses(Protocol):
+    """A framework whose schedule can be rehearsed; not all can."""
+
+    def rehearse(self, trainer: object, asked: Rehearsing, *args: object, **kwargs: object) -> object:
+        """Run the framework's own loop over the whole schedule of `trainer`, with stand-ins for what only computes.
+
+        Saves, callbacks, evaluation points and the data set's length stay the real ones. Whatever is read of a stand-in
+        that only the real thing has is told by `asked.reached`.
+        """

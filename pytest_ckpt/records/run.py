@@ -10,6 +10,7 @@ from pytest_ckpt.records.checkpoint import Checkpoint
 from pytest_ckpt.records.codec import Record
 from pytest_ckpt.records.experiment import Experiment
 from pytest_ckpt.records.loading import Loading
+from pytest_ckpt.records.rehearsal import Rehearsal
 from pytest_ckpt.records.state import Reading, StateRecord, StepRecord
 from pytest_ckpt.records.tree import Tree
 
@@ -154,6 +155,7 @@ class RunRecord(Record):
             path; with that path.
         allowed: classes and functions that the job lets `torch.load(weights_only=True)` use, by `add_safe_globals`.
         loading: what the official loader made of the checkpoint, in the experiment of that.
+        rehearsal: what stood in for the compute; None where the job trained.
         notes: what the reader should know about how the run was made.
     """
 
@@ -173,6 +175,7 @@ class RunRecord(Record):
     pointers: Mapping[str, str] = field(default_factory=dict)
     allowed: tuple[str, ...] = ()
     loading: Loading | None = None
+    rehearsal: Rehearsal | None = None
     notes: tuple[str, ...] = ()
 
     @property

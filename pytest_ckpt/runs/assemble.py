@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_ckpt.records.loading import Loading
+from pytest_ckpt.records.rehearsal import Rehearsal
 from pytest_ckpt.records.run import FrameworkFacts, Look, SaveEvent
 from pytest_ckpt.records.state import COMPONENTS, Reading, StateRecord, StepRecord
 
@@ -30,6 +31,8 @@ class Assembled:
     own_names: frozenset[str] = frozenset()
     allowed: tuple[str, ...] = ()
     loading: Loading | None = None
+    rehearsal: Rehearsal | None = None
+    reached: dict[str, None] = field(default_factory=dict)
     stopped: bool = False
     pattern: str | None = None
     scores: dict[int, float] = field(default_factory=dict)
@@ -48,6 +51,8 @@ def assemble(events: Iterable[tuple[str, Mapping[str, Any]]]) -> Assembled:
             result.scores[steps.done] = data["value"]
     names = next((data for event, data in events if event == "renamed"), {})
     result.steps = steps.finished(names)
+    if result.rehearsal is not None:
+        result.rehearsal = replace(result.rehearsal, reached=tuple(result.reached))
     result.states = [_renamed_state(state, names) for state in result.states]
     return result
 
@@ -98,6 +103,10 @@ def _take(result: Assembled, event: str, data: Mapping[str, Any]) -> None:  # no
             result.own_names, result.allowed = frozenset(data["own"]), tuple(data["allowed"])
         case "loaded":
             result.loading = Loading.from_json(data)
+        case "rehearsal":
+            result.rehearsal = Rehearsal.from_json(data)
+        case "reached":
+            result.reached[data["what"]] = None
         case "asked":
             result.asked.add(data["what"])
         case "stopped":
@@ -162,6 +171,8 @@ class _Steps:
             case "step_end":
                 self._done.add(data["step"])
                 self._claimed[data["step"]] = data["claimed"]
+                if "ticks" in data:
+                    self._ticks.setdefault(data["step"], {"0": data["ticks"]})
                 self._state(data["step"])
                 self._add_data(data["step"])
 

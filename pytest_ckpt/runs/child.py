@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pytest_ckpt.frameworks.protocol import Framework
     from pytest_ckpt.records.experiment import Changes
     from pytest_ckpt.records.loading import Loading
+    from pytest_ckpt.records.rehearsal import Rehearsal
     from pytest_ckpt.records.run import FrameworkFacts
     from pytest_ckpt.runs.job import Job
     from pytest_ckpt.runs.probe import Probe
@@ -138,6 +139,8 @@ def _probe(plan: RunPlan, journal: Journal, watcher: Watcher) -> Probe:
         on_ask=observer.asked,
         on_step=probe.declare_step,
         on_score=lambda value: journal.write("score", {"value": value}),
+        on_rehearsal=observer.rehearsal,
+        on_reached=lambda what: journal.write("reached", {"what": what}),
     )
     return probe
 
@@ -173,6 +176,11 @@ class _Observer:
         """Note that the job has read something of its experiment."""
         self._journal.write("asked", {"what": what})
         self._job_applies |= what == "changed"
+
+    def rehearsal(self, rehearsal: Rehearsal) -> None:
+        """Note that a rehearsal begins, of which a glance at each step is enough."""
+        self._journal.write("rehearsal", rehearsal)
+        self._probe.skim()
 
     def framework(self, facts: FrameworkFacts) -> None:
         self._journal.write("framework", facts)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_ckpt.errors import InvalidArgument
+from pytest_ckpt.frameworks.protocol import Rehearses, Rehearsing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable
 
-    from pytest_ckpt.frameworks.protocol import Framework, Start
+    from pytest_ckpt.frameworks.protocol import Framework, Metric, Start
+    from pytest_ckpt.records.rehearsal import Rehearsal
 
 
 class Job:
@@ -30,6 +33,8 @@ class Job:
         self._on_ask: Callable[[str], None] = _nothing
         self._on_step: Callable[[], None] = _nothing
         self._on_score: Callable[[float], None] = _nothing
+        self._on_rehearsal: Callable[[Rehearsal], None] = _nothing
+        self._on_reached: Callable[[str], None] = _nothing
         self._pattern: str | None = None
 
     def __repr__(self) -> str:
@@ -122,6 +127,45 @@ class Job:
         )
         raise InvalidArgument(message)
 
+    def rehearse(
+        self, trainer: object, *args: object, metric: Metric = None, world_size: int = 1, **kwargs: object
+    ) -> object:
+        """Run a trainer's own loop over its real, full-length schedule, with stand-ins for what only computes.
+
+        What is saved when, and what is deleted again, is that of the real run: the length of the data set, batches,
+        accumulation, epochs, evaluations, limits, callbacks and every save stay as they are. The model, the optimizer, the
+        samples and the results of evaluations do not.
+
+        Args:
+            trainer: such as a `transformers.Trainer`, with the settings of the real run.
+            args: what else its own method is called with.
+            metric: what evaluations answer: one value, one after the other, or a function of the step; for all metrics
+                alike, or in a dict by the names under which they are logged. Always 1 by default.
+            world_size: how many processes the real run has; batches and steps are counted as there.
+
+        Raises:
+            InvalidArgument: no known framework rehearses such an object, or an argument makes no sense.
+        """
+        processes: object = world_size
+        if isinstance(processes, bool) or not isinstance(processes, int) or processes < 1:
+            message = f"world_size must be the number of processes of the real run, 1 or more; got {world_size!r}"
+            raise InvalidArgument(message)
+        for values in metric.values() if isinstance(metric, Mapping) else [metric]:
+            given: object = values
+            if isinstance(given, str) or (isinstance(given, Sequence) and not given):
+                message = f"metric must say what evaluations answer: numbers, or a function of the step; got {metric!r}"
+                raise InvalidArgument(message)
+        asked = Rehearsing(metric=metric, world_size=world_size, tell=self._on_rehearsal, reached=self._on_reached)
+        for framework in self._frameworks:
+            if framework.drives(trainer) and isinstance(framework, Rehearses):
+                return framework.rehearse(trainer, asked, *args, **kwargs)
+        names = ", ".join(one.name for one in self._frameworks if isinstance(one, Rehearses)) or "none"
+        message = (
+            f"ckpt_job.rehearse got {type(trainer).__module__}.{type(trainer).__qualname__}, whose schedule no known framework "
+            f"rehearses (these do: {names}). Train it with ckpt_job.train instead, or by itself."
+        )
+        raise InvalidArgument(message)
+
     def enter(  # noqa: PLR0913 - all that an experiment decides
         self,
         directory: Path,
@@ -133,6 +177,8 @@ class Job:
         on_ask: Callable[[str], None],
         on_step: Callable[[], None],
         on_score: Callable[[float], None],
+        on_rehearsal: Callable[[Rehearsal], None],
+        on_reached: Callable[[str], None],
     ) -> None:
         """Answer for one experiment from now on; called by the engine in the experiment's process."""
         self._dir = directory
@@ -143,6 +189,8 @@ class Job:
         self._on_ask = on_ask
         self._on_step = on_step
         self._on_score = on_score
+        self._on_rehearsal = on_rehearsal
+        self._on_reached = on_reached
 
     @property
     def pattern(self) -> str | None:

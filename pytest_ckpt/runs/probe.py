@@ -76,6 +76,8 @@ class Probe:
         self._troubles: set[str] = set()
         self._ticks = 0
         self._updating = False
+        self._skims = False
+        self._skimmed = 0
         self._stamp: tuple[object, ...] = ()
 
     # -- what the process calls --------------------------------------------------------------------------------------
@@ -96,6 +98,10 @@ class Probe:
         """Note that a framework will tell the end of every step."""
         self._clock.expect_told()
 
+    def skim(self) -> None:
+        """From the second step on, note of each only how often optimizers ticked in it: there are thousands, all alike."""
+        self._skims = True
+
     def declare_step(self) -> None:
         """Note that the job says that a step ends; what lies on disk by now was saved before it."""
         self.look("step")
@@ -106,7 +112,9 @@ class Probe:
         if not self._is_ours():
             return
         step = self._clock.end_step()
-        self._journal.write("step_end", {"step": step, "claimed": claimed})
+        skimmed = {"ticks": self._skimmed} if self._skimmed else {}
+        self._journal.write("step_end", {"step": step, "claimed": claimed, **skimmed})
+        self._skimmed = 0
         self._stop_if_enough(step)
 
     @_harmless
@@ -196,12 +204,20 @@ class Probe:
     # -- optimizers --------------------------------------------------------------------------------------------------
 
     def _on_tick(self, optimizer: torch.optim.Optimizer, _args: object, _kwargs: object) -> None:
-        if self._is_ours() and not torch.compiler.is_compiling():
+        if self._is_ours() and not torch.compiler.is_compiling() and not self._is_skimming():
             self._before_update(optimizer)
 
     def _on_ticked(self, optimizer: torch.optim.Optimizer, _args: object, _kwargs: object) -> None:
-        if self._is_ours() and not torch.compiler.is_compiling():
+        if not self._is_ours() or torch.compiler.is_compiling():
+            return
+        if self._is_skimming():
+            self._skimmed += 1
+        else:
             self._after_update(optimizer)
+
+    def _is_skimming(self) -> bool:
+        """Say whether steps are only counted: the first one is looked at, so that it is known what is trained."""
+        return self._skims and self._clock.step > 0 and not self._updating
 
     @_harmless
     def _before_update(self, optimizer: torch.optim.Optimizer) -> None:

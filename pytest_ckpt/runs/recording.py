@@ -75,6 +75,7 @@ class Recorder:
             pointers=absolute_pointers(seen.looks, self.store, plan.directory),
             allowed=seen.allowed,
             loading=seen.loading,
+            rehearsal=seen.rehearsal,
             notes=(*notes, *seen.notes),
             checkpoints=self._checkpoints(seen),
         )

@@ -12,7 +12,7 @@ PREFIX: Final = "ckpt_"
 DEFAULT_SET: Final = "contract"
 #: The contracts of this package, as `pytest_ckpt.contracts.builtin` has them.
 BUILTIN: Final = (
-    *("final_step", "steps", "count", "retention", "best", "complete", "loadable", "faithful", "compact"),
+    *("final_step", "steps", "count", "aligned", "retention", "best", "complete", "loadable", "faithful", "compact"),
     *("resumable", "stable_schedule", "latest", "relocatable", "pure", "on_error"),
 )
 

@@ -1,0 +1,258 @@
+"""What stands in for a model, an optimizer and batches in a rehearsal; imports torch, so it is imported where that is there.
+
+A stand-in serves what a loop and a save need of the real thing. Where code of the job asks it for more, as a callback that
+reads weights does, it says so: what follows from the answer would be worth nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from pytest_ckpt.frameworks.protocol import Metric, OneMetric
+
+#: Packages whose own code is part of the loop, or handles models without looking into them.
+_LOOP: Final = frozenset(
+    {
+        *("torch", "transformers", "accelerate", "peft", "trl", "safetensors", "pytest_ckpt"),
+        *("lightning", "pytorch_lightning", "lightning_fabric", "torchmetrics"),
+        *("axolotl", "llamafactory", "sentence_transformers", "setfit"),
+    }
+)
+#: Code of Python's own that only passes calls on.
+_PASSED_ON: Final = frozenset({"contextlib", "functools", "collections", "copy", "weakref", "_weakrefset"})
+
+
+class StubReached(RuntimeError):
+    """What code of the job meets that asks a stand-in for something that only the real thing has."""
+
+
+class Watch:
+    """Notes who reads of a stand-in what only the real thing has."""
+
+    def __init__(self, reached: Callable[[str], None]) -> None:
+        self._reached = reached
+        self._saving = 0
+
+    @contextmanager
+    def saving(self) -> Iterator[None]:
+        """Let everything be read meanwhile: that is how weights come to disk."""
+        self._saving += 1
+        try:
+            yield
+        finally:
+            self._saving -= 1
+
+    def note(self, what: str) -> bool:
+        """Note that something is read, unless the loop itself does; say whether the job does."""
+        who = _asker()
+        if not who or self._saving:
+            return False
+        self._reached(f"{who} {what}")
+        return True
+
+    def refuse(self, what: str) -> None:
+        """Note that something is asked for that can't be had, and end it there."""
+        who = _asker() or "the training loop"
+        self._reached(f"{who} {what}")
+        message = f"{who} {what}; a rehearsal has only a stand-in there."
+        raise StubReached(message)
+
+
+def _asker() -> str:
+    """Return the name of the function of the job that asks, empty if the loop does."""
+    frame = sys._getframe(2)  # noqa: SLF001 - the documented way to the callers
+    while frame is not None:
+        module = str(frame.f_globals.get("__name__", ""))
+        package = module.partition(".")[0]
+        if frame.f_globals is not globals() and package not in _PASSED_ON:
+            name = getattr(frame.f_code, "co_qualname", frame.f_code.co_name)
+            return "" if package in _LOOP else f"{name} ({module})"
+        frame = frame.f_back  # type: ignore[assignment]
+    return ""
+
+
+# -- the model ---------------------------------------------------------------------------------------------------------
+
+
+class StandIn(torch.nn.Module):
+    """One parameter in the place of a model: it counts the updates, so that a file tells of which step it is."""
+
+    def __init__(self, real: torch.nn.Module, watch: Watch) -> None:
+        super().__init__()
+        self.__dict__["_real"] = real
+        self.__dict__["_watch"] = watch
+        self.updates = torch.nn.Parameter(torch.full((1,), math.pi, dtype=torch.float64))
+
+    def __getattr__(self, name: str) -> Any:
+        """Answer for the real model where the loop asks, such as for its config."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if isinstance(value := getattr(self.__dict__["_real"], name), torch.nn.Module | torch.Tensor):
+                self.__dict__["_watch"].note(f"reads {name} of the model")
+            return value
+
+    def forward(self, *_: object, **__: object) -> None:
+        """Refuse: there is nothing to compute."""
+        self._watch.refuse("calls the model")
+
+    def named_parameters(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, torch.nn.Parameter]]:
+        """Return its one parameter."""
+        self._watch.note("reads the parameters of the model")
+        return super().named_parameters(*args, **kwargs)
+
+    def parameters(self, recurse: bool = True) -> Iterator[torch.nn.Parameter]:  # noqa: FBT001, FBT002 - torch's signature
+        """Return its one parameter."""
+        self._watch.note("reads the parameters of the model")
+        return super().parameters(recurse)
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
+        """Return its one parameter."""
+        self._watch.note("reads the state dict of the model")
+        found: dict[str, Any] = super().state_dict(*args, **kwargs)
+        return found
+
+    def floating_point_ops(self, *_: object, **__: object) -> int:
+        """Return that nothing is computed."""
+        return 0
+
+    def save_pretrained(self, save_directory: Any, *_: object, **__: object) -> None:
+        """Save its one parameter."""
+        from pathlib import Path
+
+        from safetensors.torch import save_file
+
+        folder = Path(save_directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        with self._watch.saving():
+            save_file(self.state_dict(), folder / "model.safetensors")
+
+
+class CountingOptimizer(torch.optim.Optimizer):
+    """Adds one to the parameter of a stand-in at each update."""
+
+    def __init__(self, parameters: Sequence[torch.nn.Parameter], lr: float) -> None:
+        super().__init__(parameters, {"lr": lr, "weight_decay": 0.0})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Count, after what the loop does in a closure."""
+        answer = None
+        if closure is not None:
+            with torch.enable_grad():
+                answer = closure()
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.add_(1.0)
+        return answer
+
+
+# -- the data ----------------------------------------------------------------------------------------------------------
+
+
+class Batch(dict[str, Any]):
+    """A batch without anything in it."""
+
+    def __init__(self, watch: Watch | Mapping[str, Any]) -> None:  # libraries make copies of mappings
+        super().__init__()
+        self._watch = watch if isinstance(watch, Watch) else None
+
+    def __missing__(self, key: object) -> None:
+        """Refuse: nothing was collated."""
+        if self._watch is not None:
+            self._watch.refuse(f"reads {key!r} of a batch")
+        raise KeyError(key)
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        """Return the default, and note that more was expected."""
+        if self._watch is not None:
+            self._watch.note(f"reads {key!r} of a batch")
+        return default
+
+
+class _Positions(Dataset[int]):
+    """As long as a data set, with nothing in it."""
+
+    def __init__(self, length: int) -> None:
+        self._length = length
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int) -> int:
+        return index
+
+    def __getitems__(self, indices: list[int]) -> list[int]:
+        return indices
+
+
+def without_reading(loader: object, watch: Watch) -> bool:
+    """Have a loader keep its sampler and length and read no sample; say whether that could be done.
+
+    Of a data set without a length the samples are read, as nothing else tells how many there are; they are not collated.
+    """
+    if not isinstance(loader, DataLoader):
+        return False
+    batch = Batch(watch)
+    light = {"num_workers": 0, "prefetch_factor": None, "pin_memory": False, "timeout": 0, "persistent_workers": False}
+    for one in (
+        loader,
+        getattr(loader, "base_dataloader", loader),
+    ):  # the newer loaders of accelerate have another inside
+        attributes = vars(one)  # torch forbids to set some of them later, and nothing has been read yet
+        attributes.update(light, collate_fn=lambda _: batch)
+        if not isinstance(one.dataset, IterableDataset):
+            attributes["dataset"] = _Positions(len(one.dataset))  # type: ignore[arg-type]
+    if hasattr(loader, "device"):  # where accelerate moves batches to
+        loader.device = None
+    return True
+
+
+# -- the metric --------------------------------------------------------------------------------------------------------
+
+
+class Script:
+    """What evaluations answer, one after the other; for every metric alike, or for each by its name."""
+
+    def __init__(self, metric: Metric) -> None:
+        self._named = dict(metric) if isinstance(metric, Mapping) else {}
+        self._default = 1.0 if isinstance(metric, Mapping) or metric is None else metric
+        self._asked = 0
+
+    def answer(self, step: int, names: Iterable[str]) -> dict[str, float]:
+        """Return the values of the next evaluation, made after `step` steps: of these metrics, and of all that are named."""
+        self._asked += 1
+        return {
+            name: self._value(self._named.get(name, self._default), step)
+            for name in {**dict.fromkeys(names), **self._named}
+        }
+
+    def _value(self, values: OneMetric, step: int) -> float:
+        if callable(values):
+            return float(values(step))
+        if isinstance(values, (int, float)):
+            return float(values)
+        return float(values[min(self._asked, len(values)) - 1])
+
+    def __str__(self) -> str:
+        if not self._named:
+            return _text(self._default)
+        return "; ".join(f"{name} {_text(values)}" for name, values in self._named.items())
+
+
+def _text(values: OneMetric) -> str:
+    if callable(values):
+        return "by a function of the step"
+    if isinstance(values, (int, float)):
+        return f"always {values:g}"
+    return ", ".join(f"{value:g}" for value in values[:5]) + (" ..." if len(values) > 5 else "")  # noqa: PLR2004 - enough

@@ -1,0 +1,24 @@
+"""What a rehearsal puts in the place of the compute, and what that cannot stand for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pytest_ckpt.records.codec import Record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rehearsal(Record):
+    """A run of the real schedule without the compute.
+
+    Attributes:
+        replaced: what something else stood in for, such as `the model`.
+        reached: what of the job, or of its framework, met a stand-in where it needs the real thing; each names who read what.
+        world_size: processes that the schedule was worked out for; one of them was run.
+        metric: what evaluations answered, in a few words; empty if nothing was evaluated.
+    """
+
+    replaced: tuple[str, ...] = ()
+    reached: tuple[str, ...] = ()
+    world_size: int = 1
+    metric: str = ""
