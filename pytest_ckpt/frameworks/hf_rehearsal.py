@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import sys
+import time
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pytest_ckpt.records.rehearsal import Rehearsal
@@ -156,17 +159,28 @@ def _without_compute(ours: Any, script: Script) -> Iterator[None]:
 
 def _note_saving(trainer: Any, watch: Watch) -> None:
     """Let everything be read while the trainer saves, or loads what was saved."""
+    began = time.time()
 
     def around(original: Any) -> Any:
         @functools.wraps(original)
         def call(*args: Any, **kwargs: Any) -> Any:
             with watch.saving():
-                return original(*args, **kwargs)
+                answer = original(*args, **kwargs)
+            _date(trainer, began)
+            return answer
 
         return call
 
     for name in ("_save_checkpoint", "save_model", "_load_best_model"):
         setattr(trainer, name, around(getattr(trainer, name)))
+
+
+def _date(trainer: Any, began: float) -> None:
+    """Date the checkpoint of this step as if a step took a second: rotation goes by the time where that tells them apart."""
+    folder = Path(trainer.args.output_dir, f"checkpoint-{trainer.state.global_step}")
+    if folder.is_dir():
+        saved = began - max(trainer.state.max_steps, trainer.state.global_step) + trainer.state.global_step - 1
+        os.utime(folder, (saved, saved))
 
 
 def _answer(

@@ -228,10 +228,15 @@ class Script:
         self._named = dict(metric) if isinstance(metric, Mapping) else {}
         self._default = 1.0 if isinstance(metric, Mapping) or metric is None else metric
         self._asked = 0
+        self._step = -1
 
     def answer(self, step: int, names: Iterable[str]) -> dict[str, float]:
-        """Return the values of the next evaluation, made after `step` steps: of these metrics, and of all that are named."""
-        self._asked += 1
+        """Return the values of an evaluation made after `step` steps: of these metrics, and of all that are named.
+
+        Several data sets that are evaluated after the same step are one evaluation.
+        """
+        self._asked += step != self._step
+        self._step = step
         return {
             name: self._value(self._named.get(name, self._default), step)
             for name in {**dict.fromkeys(names), **self._named}

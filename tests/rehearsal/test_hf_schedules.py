@@ -49,7 +49,7 @@ class Scripted(Trainer):  # type: ignore[misc,unused-ignore]
 def configurations(draw: st.DrawFn) -> dict[str, Any]:
     """Draw settings that TrainingArguments accept."""
     found: dict[str, Any] = {
-        "per_device_train_batch_size": draw(st.integers(1, 7)),
+        "per_device_train_batch_size": draw(st.integers(2, 7)),
         "gradient_accumulation_steps": draw(st.integers(1, 4)),
         "save_strategy": draw(st.sampled_from(["steps", "steps", "epoch", "no"])),
         "save_total_limit": draw(st.sampled_from([None, None, 1, 2, 3])),
@@ -110,7 +110,12 @@ def run(
 
 
 @pytest.mark.filterwarnings("ignore")  # what the Trainer says of odd settings is not the matter here
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(
+    max_examples=200 if hf.VERSION >= (5, 0) else 40,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    derandomize=True,
+)
 @given(
     given=configurations(),
     losses=st.lists(st.sampled_from([0.1, 0.2, 0.3, 0.4]), min_size=1, max_size=8).map(tuple),
