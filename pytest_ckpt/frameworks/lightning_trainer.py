@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from types import ModuleType
 
-    from pytest_ckpt.frameworks.protocol import Observer, Start
+    from pytest_ckpt.frameworks.protocol import Observer, Rehearsing, Start
     from pytest_ckpt.records.checkpoint import Checkpoint
     from pytest_ckpt.records.run import RunRecord
     from pytest_ckpt.records.tree import Tree
@@ -118,6 +118,12 @@ class LightningTrainer:
             trainer.fit_loop.epoch_loop.max_steps = max_steps
         trainer.fit(*args, **kwargs, ckpt_path="last" if resume_from is True else resume_from)
         return trainer
+
+    def rehearse(self, trainer: Any, asked: Rehearsing, *args: Any, **kwargs: Any) -> object:
+        """Call the trainer's own `fit` with the model and the data in `args`, and with stand-ins for what only computes."""
+        from pytest_ckpt.frameworks import lightning_rehearsal  # few jobs need it
+
+        return lightning_rehearsal.rehearse(trainer, asked, *args, **kwargs)
 
     # -- in the pytest process ---------------------------------------------------------------------------------------
 

@@ -180,42 +180,61 @@ class Batch(dict[str, Any]):
         return default
 
 
-class _Positions(Dataset[int]):
-    """As long as a data set, with nothing in it."""
+class _Light(Dataset[Any]):
+    """As long as a data set; its samples are read for the first batches, as many as asked for, and then no more."""
 
-    def __init__(self, length: int) -> None:
-        self._length = length
+    def __init__(self, data: Any, real_batches: int) -> None:
+        self._data = data
+        self._left = real_batches
 
     def __len__(self) -> int:
-        return self._length
+        return len(self._data)
 
-    def __getitem__(self, index: int) -> int:
-        return index
+    def __getitem__(self, index: Any) -> Any:
+        return self.__getitems__([index])[0]
 
-    def __getitems__(self, indices: list[int]) -> list[int]:
-        return indices
+    def __getitems__(self, indices: list[Any]) -> list[Any]:
+        self._left -= 1
+        if self._left < 0:
+            return indices
+        many = getattr(self._data, "__getitems__", None)
+        return list(many(indices)) if many is not None else [self._data[index] for index in indices]
 
 
-def without_reading(loader: object, watch: Watch) -> bool:
+def without_reading(loader: object, watch: Watch, *, real_batches: int = 0) -> bool:
     """Have a loader keep its sampler and length and read no sample; say whether that could be done.
 
     Of a data set without a length the samples are read, as nothing else tells how many there are; they are not collated.
+
+    Args:
+        real_batches: how many batches are read and collated first.
     """
     if not isinstance(loader, DataLoader):
         return False
-    batch = Batch(watch)
+    batch, collate, left = Batch(watch), loader.collate_fn, real_batches
+
+    def collated(samples: Any) -> Any:
+        nonlocal left
+        left -= 1
+        return collate(samples) if left >= 0 else batch
+
     light = {"num_workers": 0, "prefetch_factor": None, "pin_memory": False, "timeout": 0, "persistent_workers": False}
     for one in (
         loader,
         getattr(loader, "base_dataloader", loader),
     ):  # the newer loaders of accelerate have another inside
         attributes = vars(one)  # torch forbids to set some of them later, and nothing has been read yet
-        attributes.update(light, collate_fn=lambda _: batch)
+        attributes.update(light, collate_fn=collated)
         if not isinstance(one.dataset, IterableDataset):
-            attributes["dataset"] = _Positions(len(one.dataset))  # type: ignore[arg-type]
+            attributes["dataset"] = _Light(one.dataset, real_batches)
     if hasattr(loader, "device"):  # where accelerate moves batches to
         loader.device = None
     return True
+
+
+def is_light(loader: DataLoader[Any]) -> bool:
+    """Say whether a loader has been told already to read nothing."""
+    return getattr(loader.collate_fn, "__qualname__", "").startswith(without_reading.__qualname__)
 
 
 # -- the metric --------------------------------------------------------------------------------------------------------
@@ -241,6 +260,11 @@ class Script:
             name: self._value(self._named.get(name, self._default), step)
             for name in {**dict.fromkeys(names), **self._named}
         }
+
+    def in_training(self, step: int, name: str) -> float:
+        """Return the value of a metric that is logged in training; a list of values is one for evaluations."""
+        values = self._named.get(name, self._default)
+        return self._value(values, step) if callable(values) or isinstance(values, (int, float)) else 1.0
 
     def _value(self, values: OneMetric, step: int) -> float:
         if callable(values):
