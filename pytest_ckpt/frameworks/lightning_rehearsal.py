@@ -27,11 +27,12 @@ def rehearse(trainer: Any, asked: Rehearsing, *args: Any, **kwargs: Any) -> Any:
 
     watch, script = Watch(asked.reached), Script(asked.metric)
     module = _module(kwargs.get("model", args[0] if args else None))
-    if not module.automatic_optimization:
+    asked.tell(Rehearsal(replaced=_REPLACED, world_size=asked.world_size, metric=str(script)))
+    if not module.automatic_optimization:  # there is no loop but its own
         asked.reached(
             f"training_step of {type(module).__name__} steps its optimizers by itself (automatic_optimization=False)"
         )
-    asked.tell(Rehearsal(replaced=_REPLACED, world_size=asked.world_size, metric=str(script)))
+        return trainer
     if trainer.progress_bar_callback is not None:
         trainer.progress_bar_callback.disable()
     _note_saving(trainer, watch)

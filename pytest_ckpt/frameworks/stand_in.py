@@ -10,7 +10,7 @@ import math
 import sys
 from collections.abc import Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset
@@ -28,6 +28,7 @@ _LOOP: Final = frozenset(
         *("axolotl", "llamafactory", "sentence_transformers", "setfit"),
     }
 )
+_OURS: Final = __name__.rpartition(".")[0]
 #: Code of Python's own that only passes calls on.
 _PASSED_ON: Final = frozenset({"contextlib", "functools", "collections", "copy", "weakref", "_weakrefset"})
 
@@ -74,7 +75,7 @@ def _asker() -> str:
     while frame is not None:
         module = str(frame.f_globals.get("__name__", ""))
         package = module.partition(".")[0]
-        if frame.f_globals is not globals() and package not in _PASSED_ON:
+        if not module.startswith(_OURS) and package not in _PASSED_ON:
             name = getattr(frame.f_code, "co_qualname", frame.f_code.co_name)
             return "" if package in _LOOP else f"{name} ({module})"
         frame = frame.f_back  # type: ignore[assignment]
@@ -161,23 +162,23 @@ class CountingOptimizer(torch.optim.Optimizer):
 
 
 class Batch(dict[str, Any]):
-    """A batch without anything in it."""
+    """A batch without anything in it; libraries make copies of it by its class."""
 
-    def __init__(self, watch: Watch | Mapping[str, Any]) -> None:  # libraries make copies of mappings
-        super().__init__()
-        self._watch = watch if isinstance(watch, Watch) else None
+    watch: ClassVar[Watch]
 
     def __missing__(self, key: object) -> None:
         """Refuse: nothing was collated."""
-        if self._watch is not None:
-            self._watch.refuse(f"reads {key!r} of a batch")
-        raise KeyError(key)
+        self.watch.refuse(f"reads {key!r} of a batch")
 
     def get(self, key: Any, default: Any = None) -> Any:
         """Return the default, and note that more was expected."""
-        if self._watch is not None:
-            self._watch.note(f"reads {key!r} of a batch")
+        self.watch.note(f"reads {key!r} of a batch")
         return default
+
+
+def _batch(watch: Watch) -> Batch:
+    kind: type[Batch] = type("Batch", (Batch,), {"watch": watch})
+    return kind()
 
 
 class _Light(Dataset[Any]):
@@ -211,7 +212,7 @@ def without_reading(loader: object, watch: Watch, *, real_batches: int = 0) -> b
     """
     if not isinstance(loader, DataLoader):
         return False
-    batch, collate, left = Batch(watch), loader.collate_fn, real_batches
+    batch, collate, left = _batch(watch), loader.collate_fn, real_batches
 
     def collated(samples: Any) -> Any:
         nonlocal left

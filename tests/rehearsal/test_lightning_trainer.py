@@ -1,0 +1,151 @@
+"""The whole schedule of a Lightning Trainer: the same verdicts as of the real run, and what a rehearsal can't stand for."""
+
+from __future__ import annotations
+
+import importlib
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+import torch
+
+from jobs import pl
+from pytest_ckpt.contracts.alignment import Aligned
+from pytest_ckpt.contracts.best_model import Best
+from pytest_ckpt.contracts.resuming import Resumable
+from pytest_ckpt.contracts.retention import Retention
+from pytest_ckpt.contracts.saving import Count, FinalStep
+from pytest_ckpt.contracts.scheduling import Steps
+
+if TYPE_CHECKING:
+    from conftest import Judge
+    from pytest_ckpt import Job
+
+pytestmark = pytest.mark.filterwarnings("default")  # Lightning has deprecations of its own
+
+PACKAGE: Final = "lightning.pytorch"
+#: What validations answer: best after the first epoch.
+SCORES: Final = (0.1, 1.1, 2.1, 3.1, 4.1)
+
+
+def fit(job: Job, *, saving: dict[str, Any], rehearsed: bool = True, module: Any = None, **given: Any) -> None:
+    """Train, or rehearse, three epochs of five steps."""
+    package, asked = given.pop("package", PACKAGE), {"world_size": given.pop("world_size", 1)}
+    lightning = importlib.import_module(package)
+    callbacks = [pl.checkpoint(package, **saving)]
+    if given.pop("stop", False):
+        callbacks.append(importlib.import_module(f"{package}.callbacks").EarlyStopping("score", patience=1))
+    quiet = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = lightning.Trainer(default_root_dir=job.dir, callbacks=callbacks, **{"max_epochs": 3, **quiet, **given})
+    parts = module or pl.model(package, scores=lambda epoch: SCORES[epoch]), pl.loader(), pl.loader()
+    if rehearsed:
+        job.rehearse(trainer, *parts, metric={"score": SCORES}, **asked)
+    else:
+        trainer.fit(*parts)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        pytest.param({"saving": {"every_n_train_steps": 5, "save_top_k": -1}}, id="every five steps"),
+        pytest.param({"saving": {"every_n_train_steps": 4, "save_top_k": -1}}, id="an interval that does not fit"),
+        pytest.param({"saving": {"monitor": "score", "save_top_k": 1, "save_last": True}}, id="PL-05"),
+        pytest.param(
+            {"saving": {"monitor": "score", "every_n_train_steps": 2, "save_top_k": -1}, "max_epochs": 2}, id="PL-07"
+        ),
+        pytest.param(
+            {"saving": {"every_n_epochs": 2, "save_top_k": -1}, "max_epochs": 5}, id="every second of five epochs"
+        ),
+        pytest.param({"saving": {"every_n_epochs": 1, "save_top_k": -1}, "max_epochs": 5}, id="every epoch"),
+        pytest.param({"saving": {"every_n_train_steps": 4, "save_top_k": -1}, "stop": True}, id="an early stop"),
+        pytest.param({"saving": {"monitor": "score", "mode": "max", "save_top_k": 2}}, id="the two best"),
+        pytest.param({"saving": {}, "max_steps": 11, "max_epochs": -1}, id="a number of steps"),
+    ],
+)
+def test_the_verdicts_are_those_of_the_real_run(judge: Judge, given: dict[str, Any]) -> None:
+    """Found where the real run has it, and silent where that has nothing, word for word."""
+    contracts = FinalStep(), Steps(), Count(None), Retention(), Best(), Aligned()
+    real = judge(partial(fit, rehearsed=False, **given), *contracts)
+    ours = judge(partial(fit, **given), *contracts)
+    assert {name: (verdict.status, verdict.sentence) for name, verdict in real.items()} == {
+        name: (verdict.status, verdict.sentence) for name, verdict in ours.items()
+    }
+
+
+@pytest.mark.parametrize("package", ["lightning.pytorch", "pytorch_lightning"])
+def test_what_is_said_of_it(judge: Judge, package: str) -> None:
+    """In both packages what was replaced is listed, and nothing is said of what checkpoints hold."""
+    job = partial(fit, saving={"every_n_train_steps": 5, "save_top_k": -1}, package=package, world_size=2)
+    verdicts = judge(job, Steps([5]), Resumable())
+    assert ("held", "not_applicable") == tuple(verdict.status for verdict in verdicts.values()), verdicts
+    assert judge.baseline.last_step == 9  # 10 of the 20 samples for each of two processes
+    replaced = "the steps of the model", "the optimizer", "the samples", "the values that are logged"
+    assert verdicts["steps"].notes == (
+        f"rehearsed with stand-ins for {', '.join(replaced)}; all else was the real loop",
+        "evaluations answered: score 0.1, 1.1, 2.1, 3.1, 4.1",
+        "the schedule is that of 2 processes, of which one was run",
+    )
+
+
+def module_that(what: str) -> Any:
+    """Return a module with a hook that needs more than a rehearsal has."""
+    lightning = importlib.import_module(PACKAGE)
+    base: Any = type(pl.model(PACKAGE))
+
+    class Net(base):  # type: ignore[misc]
+        def on_train_batch_end(self, _: Any, batch: Any, number: int) -> None:
+            if what == "reads a layer" and number > 0:
+                assert self.net[0].weight.shape
+            if what == "reads the parameters" and number > 0:
+                assert sum(p.numel() for p in self.parameters())
+            if what == "reads the batch" and number > 0:
+                assert batch[0].shape
+
+        def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+            if what == "saves more":
+                checkpoint["half"] = {name: value.half() for name, value in self.net.state_dict().items()}
+
+    del lightning
+    return Net()
+
+
+@pytest.mark.parametrize(
+    ("what", "names"),
+    [
+        ("reads a layer", "on_train_batch_end"),
+        ("reads the parameters", "on_train_batch_end"),
+        ("reads the batch", "on_train_batch_end"),
+    ],
+)
+def test_what_meets_a_stand_in_is_named(judge: Judge, what: str, names: str) -> None:
+    """Where a hook needs the real thing nothing is decided, and the hook is named."""
+    job = partial(fit, saving={"every_n_train_steps": 5, "save_top_k": -1})
+    verdict = judge(lambda j: job(j, module=module_that(what)), FinalStep())["final_step"]
+    assert "inconclusive" == verdict.status, verdict
+    assert names in verdict.sentence
+    assert what.removesuffix(" a layer") in verdict.sentence.replace("reads 0 of a batch", "reads the batch")
+
+
+def test_what_saves_more_is_none_of_it(judge: Judge) -> None:
+    """While a checkpoint is saved, everything may be read."""
+    job = partial(fit, saving={"every_n_train_steps": 5, "save_top_k": -1})
+    assert judge(lambda j: job(j, module=module_that("saves more")), FinalStep())["final_step"].status == "held"
+
+
+def test_a_module_that_steps_by_itself(judge: Judge) -> None:
+    """Manual optimization is the module's own loop, which a stand-in can't make."""
+    job = partial(fit, saving={"every_n_train_steps": 5, "save_top_k": -1})
+    verdict = judge(lambda j: job(j, module=pl.two_optimizers(PACKAGE)), FinalStep())["final_step"]
+    assert "inconclusive" == verdict.status
+    assert "training_step of Pair steps its optimizers by itself" in verdict.sentence
+
+
+def test_the_weights_stay_as_they_were(judge: Judge) -> None:
+    """A checkpoint has the stand-in alone, so that it is small."""
+
+    def train(job: Job) -> None:
+        fit(job, saving={"every_n_train_steps": 5, "save_top_k": -1, "dirpath": job.path, "filename": "{step}"})
+        found = torch.load(job.path / "step=5.ckpt", weights_only=True)
+        assert ["updates"] == list(found["state_dict"])
+
+    assert judge(train, FinalStep())["final_step"].status == "held"
