@@ -61,7 +61,11 @@ BUGS: Final[tuple[Bug, ...]] = (
         sentence="training ended at step 7 and the newest checkpoint is of step 6: step 7 is lost",
         step=7,
         component="final step",
-        says=("save_steps=3 does not divide the 7 steps", "did not save at the end", "transformers 4.42 or newer"),
+        says=(
+            "save_steps=3, which does not divide the 7 steps",
+            "did not save at the end",
+            "transformers 4.42 or newer",
+        ),
     ),
     Bug(
         id="HF-03",
@@ -350,10 +354,16 @@ BUGS: Final[tuple[Bug, ...]] = (
         affected={"transformers": "<4.42"},
         source=f"{_AXOLOTL}1613",
         contract="final_step",
-        sentence="training ended at step 10 and the newest checkpoint is of step 9: step 10 is lost",
-        step=10,
+        sentence="training ended at step 1578 and the newest checkpoint is of step 1185: steps 1186 to 1578 are lost",
+        step=1578,
         component="final step",
-        says=("save_steps=3 does not divide the 10 steps", "did not save at the end"),
+        says=(
+            "save_steps=0.25 of 1578 steps is ceil(1578/4) = 395 steps",
+            "did not save at the end: 393 steps are lost",
+            "save_steps=263 or 526, which divides 1578",
+            "saves_per_epoch: 1 or 3 with 2 epochs",
+            "max_steps=1185 or 1580, which 395 divides",
+        ),
     ),
     Bug(
         id="PT-04",

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 
+pytest.importorskip("lightning.pytorch")
 from jobs import pl
 from pytest_ckpt.frameworks import builtin
 from pytest_ckpt.runs.job import Job

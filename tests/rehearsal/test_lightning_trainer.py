@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 import torch
 
+pytest.importorskip("lightning.pytorch")
 from jobs import pl
 from pytest_ckpt.contracts.alignment import Aligned
 from pytest_ckpt.contracts.best_model import Best
