@@ -49,7 +49,13 @@ def lightning(folder: str, resume_from: str | None) -> None:
             return torch.optim.AdamW(self.parameters(), lr=0.01)
 
     torch.manual_seed(0)
-    saving = ModelCheckpoint(every_n_train_steps=_EVERY, save_top_k=-1), ModelCheckpoint(filename="final-{step}")
+
+    class SaveLast(lightning.pytorch.Callback):
+        def on_train_end(self, trainer: Any, pl_module: Any) -> None:  # noqa: ANN401 - of any class
+            trainer.save_checkpoint(f"{folder}/final-step={trainer.global_step}.ckpt")
+            del pl_module
+
+    saving = ModelCheckpoint(folder, every_n_train_steps=_EVERY, save_top_k=-1), SaveLast()
     quiet: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     trainer = lightning.pytorch.Trainer(
         default_root_dir=folder, max_epochs=_STEPS // 2, accelerator="cpu", callbacks=list(saving), **quiet

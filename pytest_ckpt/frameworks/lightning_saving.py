@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -10,10 +10,14 @@ if TYPE_CHECKING:
     from pytest_ckpt.records.run import FrameworkFacts, RunRecord
 
 
+#: The setting that says whether the job called `trainer.save_checkpoint` itself.
+BY_JOB: Final = "saved by the job"
+
+
 def expected_count(facts: FrameworkFacts, run: RunRecord) -> int | None:
     """Return how many numbered checkpoints remain of one ModelCheckpoint that saves every so many steps; None of others."""
     callbacks = list(_callbacks(facts.settings))
-    if len(callbacks) != 1 or not (every := _interval(callbacks[0])):
+    if len(callbacks) != 1 or facts.settings.get(BY_JOB) == "True" or not (every := _interval(callbacks[0])):
         return None
     saves = _last(run) // every
     top = int(callbacks[0].get("save_top_k", "1"))
@@ -34,6 +38,8 @@ def promised_steps(facts: FrameworkFacts, run: RunRecord) -> frozenset[int] | No
         promised |= {index for number in numbers if (index := run.index_of(number, by=run.last_step)) is not None}
         if _is_set(callback, "save_last") and run.last_step in run.saved_steps:
             promised.add(run.last_step)  # last.ckpt, in the releases that write it at the end
+    if facts.settings.get(BY_JOB) == "True":  # what the job saves by itself is meant to be saved, too
+        promised.update(run.saved_steps)
     return frozenset(promised) if callbacks else None
 
 

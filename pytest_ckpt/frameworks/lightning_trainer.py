@@ -7,6 +7,7 @@ import math
 import os
 import re
 import sys
+import weakref
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,7 +18,7 @@ from pytest_ckpt.records.run import BestModel, FrameworkFacts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from types import ModuleType
+    from types import FrameType, ModuleType
 
     from pytest_ckpt.frameworks.protocol import Observer, Rehearsing, Start
     from pytest_ckpt.records.checkpoint import Checkpoint
@@ -62,12 +63,14 @@ class LightningTrainer:
         self._package = package
         self.name: Final = package.partition(".")[0]
         self.module: Final = f"{package}.trainer.trainer"
+        self._saved_by_job: weakref.WeakSet[Any] = weakref.WeakSet()
 
     # -- in the job's process ----------------------------------------------------------------------------------------
 
     def attach(self, module: ModuleType, observer: Observer) -> None:
         """Have every Trainer, whenever it was built, tell of its steps and saves while it fits."""
         fit, save = module.Trainer.fit, module.Trainer.save_checkpoint
+        scores: weakref.WeakKeyDictionary[Any, dict[int, float]] = weakref.WeakKeyDictionary()
         callback_type = _callback_type(sys.modules[f"{self._package}.callbacks"], self._facts, observer)
 
         @functools.wraps(fit)
@@ -75,6 +78,7 @@ class LightningTrainer:
             observer.expect_told()
             _change(trainer, observer.changes)
             callback = callback_type()
+            scores[trainer] = callback.scores
             trainer.callbacks.insert(0, callback)  # those that save come last
             try:
                 result = fit(trainer, *args, **kwargs)
@@ -86,10 +90,14 @@ class LightningTrainer:
         @functools.wraps(save)
         def told_save(trainer: Any, filepath: Any, *args: Any, **kwargs: Any) -> Any:
             observer.saving(os.fspath(filepath), self.name)
+            if not _caller(sys._getframe(1)).startswith(self.name):  # noqa: SLF001 - the documented way to the caller
+                self._saved_by_job.add(trainer)
             try:
                 return save(trainer, filepath, *args, **kwargs)
             finally:
                 observer.look("save")
+                if trainer in self._saved_by_job and trainer in scores:
+                    observer.framework(self._facts(trainer, observer, scores[trainer]))
 
         module.Trainer.fit, module.Trainer.save_checkpoint = told_fit, told_save
 
@@ -100,7 +108,7 @@ class LightningTrainer:
             name=self.name,
             version=str(getattr(package, "__version__", "")),
             planned_steps=int(planned) if 0 < planned < math.inf else None,
-            settings=dict(_settings(trainer)),
+            settings={**dict(_settings(trainer)), lightning_saving.BY_JOB: str(trainer in self._saved_by_job)},
             save_dir=observer.relative(_save_dir(trainer)),
             best=_best(trainer, observer, scores),
         )
@@ -180,12 +188,12 @@ def _callback_type(callbacks: ModuleType, facts_of: Any, observer: Observer) -> 
 
         def __init__(self) -> None:
             self._told = 0
-            self._scores: dict[int, float] = {}
+            self.scores: dict[int, float] = {}
 
         def on_train_start(self, trainer: Any, pl_module: Any) -> None:
             del pl_module
             self._told = trainer.global_step
-            observer.framework(facts_of(trainer, observer, self._scores))
+            observer.framework(facts_of(trainer, observer, self.scores))
 
         def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
             if trainer.global_step != self._told:  # not within an accumulation
@@ -196,13 +204,20 @@ def _callback_type(callbacks: ModuleType, facts_of: Any, observer: Observer) -> 
             del pl_module
             monitor = _monitor(trainer)
             if monitor is not None and not trainer.sanity_checking and monitor in trainer.callback_metrics:
-                self._scores[trainer.global_step] = float(trainer.callback_metrics[monitor])
+                self.scores[trainer.global_step] = float(trainer.callback_metrics[monitor])
 
         def on_train_end(self, trainer: Any, pl_module: Any) -> None:
             del pl_module
-            observer.framework(facts_of(trainer, observer, self._scores))
+            observer.framework(facts_of(trainer, observer, self.scores))
 
     return Teller
+
+
+def _caller(frame: FrameType | None) -> str:
+    """Return the module that calls, whatever of this package lies between."""
+    while frame is not None and str(frame.f_globals.get("__name__", "")).startswith(__name__.partition(".")[0]):
+        frame = frame.f_back
+    return "" if frame is None else str(frame.f_globals.get("__name__", ""))
 
 
 def _model_checkpoints(trainer: Any) -> list[Any]:

@@ -184,6 +184,30 @@ def test_a_trainer_is_driven_by_the_job(judge: Judge) -> None:
     assert 10 == judge.baseline.last_step
 
 
+@RESUMES_STEPS
+@pytest.mark.parametrize("package", PACKAGES)
+@pytest.mark.parametrize("where", ["a callback", "after fit"])
+def test_a_last_step_that_the_job_saves_itself(judge: Judge, package: str, where: str) -> None:
+    """What the job saves beside a ModelCheckpoint is meant, though no setting promises it."""
+    import importlib
+
+    lightning = importlib.import_module(package)
+
+    class SaveLast(lightning.Callback):  # type: ignore[name-defined,misc]
+        def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+            del pl_module
+            trainer.save_checkpoint(f"{trainer.default_root_dir}/final-step={trainer.global_step}.ckpt")
+
+    def train(job: Job) -> None:
+        callbacks = pl.checkpoint(package, dirpath=job.dir, every_n_train_steps=10, save_top_k=-1), SaveLast()
+        trainer = pl.fit(package, job, *callbacks[: 2 if where == "a callback" else 1])
+        if where == "after fit":
+            SaveLast().on_train_end(trainer, None)
+
+    assert_all_hold(judge, train)
+    assert (10, 15) == judge.baseline.saved_steps
+
+
 def test_buffers_are_seen_in_a_closure(judge: Judge) -> None:
     """Lightning's forward passes run within the optimizer's step; running statistics are compared all the same."""
     judge(lambda job: pl.fit(PACKAGES[0], job))
