@@ -1,12 +1,12 @@
 """Lightning's own loop over its whole schedule, with stand-ins for the steps of the module, its optimizer and the batches.
 
-The first batch of each loader is real: from one real call of `training_step` and of `validation_step` it is learned what they
-log, which decides when a ModelCheckpoint with a monitor can save. From then on the same is logged with the values asked for.
+The first batch of each epoch is real: from a real call of `training_step` and of `validation_step` it is learned what they
+log, which decides when a ModelCheckpoint with a monitor can save. For the others the same is logged with the values asked for.
 """
 
 from __future__ import annotations
 
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from pytest_ckpt.records.rehearsal import Rehearsal
@@ -23,7 +23,7 @@ _REPLACED: Final = ("the steps of the model", "the optimizer", "the samples", "t
 
 def rehearse(trainer: Any, asked: Rehearsing, *args: Any, **kwargs: Any) -> Any:
     """Run the trainer's `fit` over its whole schedule without the compute, and return the trainer."""
-    from pytest_ckpt.frameworks.stand_in import Script, StubReached, Watch
+    from pytest_ckpt.frameworks.stand_in import Script, Watch
 
     watch, script = Watch(asked.reached), Script(asked.metric)
     module = _module(kwargs.get("model", args[0] if args else None))
@@ -40,7 +40,7 @@ def rehearse(trainer: Any, asked: Rehearsing, *args: Any, **kwargs: Any) -> Any:
         _stand_in_for(module, watch, script),
         _light_loaders(watch),
         _one_of(trainer, asked.world_size),
-        suppress(StubReached),  # that was told already
+        watch.errors(),
     ):
         trainer.fit(*args, **kwargs)
     return trainer
@@ -136,18 +136,21 @@ def _defines(kind: Any, name: str) -> bool:
 
 
 class _Steps:
-    """Calls each step of a module once, and then logs what it logged."""
+    """Calls a step of a module where there is a real batch, and logs the same for the others."""
 
     def __init__(self, kind: Any, script: Script) -> None:
+        from pytest_ckpt.frameworks.stand_in import is_real
+
+        self._is_real = is_real
         self._kind = kind
         self._script = script
         self._logged: dict[str, list[tuple[str, tuple[Any, ...], dict[str, Any]]]] = {}
         self._learning = ""
 
     def run(self, module: Any, name: str, *args: Any, **kwargs: Any) -> None:
-        """Call the real step the first time; later log the same."""
-        if name in self._logged:
-            for metric, positional, given in self._logged[name]:
+        """Call the real step, or log what it logged."""
+        if not all(map(self._is_real, (*args, *kwargs.values()))):
+            for metric, positional, given in self._logged.get(name, ()):
                 module.log(metric, None, *positional, **{"batch_size": 1, **given})
             return
         self._logged[name], self._learning = [], name
@@ -175,15 +178,15 @@ class _Steps:
 
 @contextmanager
 def _light_loaders(watch: Watch) -> Iterator[None]:
-    """Have each loader, whoever makes it, read its first batch and then no more."""
+    """Have each loader, whoever makes it, read the first batch of an epoch and no more."""
     from torch.utils.data import DataLoader
 
-    from pytest_ckpt.frameworks.stand_in import is_light, without_reading
+    from pytest_ckpt.frameworks.stand_in import begin_epoch, without_reading
 
     original = DataLoader.__iter__
 
     def iterate(loader: Any) -> Any:
-        if not is_light(loader):
+        if not begin_epoch(loader):
             without_reading(loader, watch, real_batches=1)
         return original(loader)
 

@@ -53,6 +53,18 @@ class Watch:
         finally:
             self._saving -= 1
 
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Take an error of the job's own code for a sign that a stand-in was not enough for it, and end there."""
+        try:
+            yield
+        except StubReached:  # it was told already
+            return
+        except Exception as error:
+            if not (told := failing(error)):
+                raise
+            self._reached(told)
+
     def note(self, what: str) -> bool:
         """Note that something is read, unless the loop itself does; say whether the job does."""
         who = _asker()
@@ -80,6 +92,21 @@ def _asker() -> str:
             return "" if package in _LOOP else f"{name} ({module})"
         frame = frame.f_back  # type: ignore[assignment]
     return ""
+
+
+def failing(error: BaseException) -> str:
+    """Return which function of the job an error of a rehearsal comes from, and what it says; empty if from none.
+
+    Code of the job that was given a stand-in may fail in its own way.
+    """
+    found, trace = "", error.__traceback__
+    while trace is not None:
+        frame = trace.tb_frame
+        name = str(frame.f_globals.get("__name__", ""))
+        if name.partition(".")[0] not in {*_LOOP, *_PASSED_ON} and "-packages" not in frame.f_code.co_filename:
+            found = f"{getattr(frame.f_code, 'co_qualname', frame.f_code.co_name)} ({name})"
+        trace = trace.tb_next
+    return f"{found} fails with {type(error).__name__}: {error}" if found else ""
 
 
 # -- the model ---------------------------------------------------------------------------------------------------------
@@ -176,17 +203,16 @@ class Batch(dict[str, Any]):
         return default
 
 
-def _batch(watch: Watch) -> Batch:
-    kind: type[Batch] = type("Batch", (Batch,), {"watch": watch})
-    return kind()
+def _kind_of_batch(watch: Watch) -> type[Batch]:
+    return type("Batch", (Batch,), {"watch": watch})
 
 
 class _Light(Dataset[Any]):
-    """As long as a data set; its samples are read for the first batches, as many as asked for, and then no more."""
+    """As long as a data set; its samples are read for the first batches of an epoch, as many as asked for, and no more."""
 
-    def __init__(self, data: Any, real_batches: int) -> None:
+    def __init__(self, data: Any, turn: _Turn) -> None:
         self._data = data
-        self._left = real_batches
+        self._turn = turn
 
     def __len__(self) -> int:
         return len(self._data)
@@ -195,11 +221,27 @@ class _Light(Dataset[Any]):
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: list[Any]) -> list[Any]:
-        self._left -= 1
-        if self._left < 0:
+        if not self._turn.next_is_real():
             return indices
         many = getattr(self._data, "__getitems__", None)
         return list(many(indices)) if many is not None else [self._data[index] for index in indices]
+
+
+class _Turn:
+    """Counts the batches of an epoch."""
+
+    def __init__(self, real: int) -> None:
+        self._real = real
+        self._begun = 0
+
+    def begin(self) -> None:
+        """Begin an epoch."""
+        self._begun = 0
+
+    def next_is_real(self) -> bool:
+        """Count a batch, and say whether it is one of the real ones."""
+        self._begun += 1
+        return self._begun <= self._real
 
 
 def without_reading(loader: object, watch: Watch, *, real_batches: int = 0) -> bool:
@@ -208,34 +250,46 @@ def without_reading(loader: object, watch: Watch, *, real_batches: int = 0) -> b
     Of a data set without a length the samples are read, as nothing else tells how many there are; they are not collated.
 
     Args:
-        real_batches: how many batches are read and collated first.
+        real_batches: how many batches are read and collated after each `begin_epoch`, and at first.
     """
     if not isinstance(loader, DataLoader):
         return False
-    batch, collate, left = _batch(watch), loader.collate_fn, real_batches
+    kind, collate, read, collated = _kind_of_batch(watch), loader.collate_fn, _Turn(real_batches), _Turn(real_batches)
+    empty, measured = kind(), isinstance(loader.dataset, IterableDataset)
 
-    def collated(samples: Any) -> Any:
-        nonlocal left
-        left -= 1
-        return collate(samples) if left >= 0 else batch
+    def light(samples: Any) -> Any:
+        if collated.next_is_real():
+            return collate(samples)
+        # accelerate measures the batches of a data set without a length, and divides them
+        return kind({"rehearsed": torch.zeros(len(samples))}) if measured else empty
 
-    light = {"num_workers": 0, "prefetch_factor": None, "pin_memory": False, "timeout": 0, "persistent_workers": False}
-    for one in (
+    plain = {"num_workers": 0, "prefetch_factor": None, "pin_memory": False, "timeout": 0, "persistent_workers": False}
+    for one in {
         loader,
         getattr(loader, "base_dataloader", loader),
-    ):  # the newer loaders of accelerate have another inside
+    }:  # the newer loaders of accelerate have another inside
         attributes = vars(one)  # torch forbids to set some of them later, and nothing has been read yet
-        attributes.update(light, collate_fn=collated)
+        attributes.update(plain, collate_fn=light, turns_of_rehearsal=(read, collated))
         if not isinstance(one.dataset, IterableDataset):
-            attributes["dataset"] = _Light(one.dataset, real_batches)
+            attributes["dataset"] = _Light(one.dataset, read)
     if hasattr(loader, "device"):  # where accelerate moves batches to
         loader.device = None
     return True
 
 
-def is_light(loader: DataLoader[Any]) -> bool:
-    """Say whether a loader has been told already to read nothing."""
-    return getattr(loader.collate_fn, "__qualname__", "").startswith(without_reading.__qualname__)
+def begin_epoch(loader: DataLoader[Any]) -> bool:
+    """Have the first batches be real again; say whether the loader has been told to read nothing else."""
+    turns: tuple[_Turn, ...] = vars(loader).get("turns_of_rehearsal", ())
+    for turn in turns:
+        turn.begin()
+    return bool(turns)
+
+
+def is_real(batch: object) -> bool:
+    """Say whether there is something in a batch, or in all parts of it."""
+    if isinstance(batch, Mapping):
+        return not isinstance(batch, Batch) and all(map(is_real, batch.values()))
+    return all(map(is_real, batch)) if isinstance(batch, (list, tuple)) else True
 
 
 # -- the metric --------------------------------------------------------------------------------------------------------

@@ -104,6 +104,19 @@ def test_checkpoints_are_small(judge: Judge) -> None:
     assert judge(train, Count(None))["count"].status in {"held", "violated"}
 
 
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_a_stream(judge: Judge, world_size: int) -> None:
+    """A data set without a length is read to know how long it is, and not collated."""
+
+    def train(job: Job) -> None:
+        settings = hf.arguments(job, max_steps=12, save_steps=4)
+        job.rehearse(Trainer(hf.Net(hf.Config()), settings, train_dataset=hf.Stream()), world_size=world_size)
+
+    verdicts = judge(train, Steps(), FinalStep())
+    assert {"held"} == {verdict.status for verdict in verdicts.values()}, verdicts
+    assert (4, 8, 12) == judge.baseline.saved_steps
+
+
 class StopAt(TrainerCallback):  # type: ignore[misc,unused-ignore]
     """Ends training early, as a budget of time would."""
 
@@ -252,6 +265,34 @@ def test_what_meets_a_stand_in_is_named(judge: Judge, given: dict[str, Any], who
     assert who in verdict.sentence
     assert what in verdict.sentence
     assert "ckpt_job.train(trainer, max_steps=...)" in verdict.findings[0].fix
+
+
+class ReadsMetric(TrainerCallback):  # type: ignore[misc,unused-ignore]
+    """Looks at a metric of its own."""
+
+    def on_evaluate(self, *given: Any, metrics: Any, **_: Any) -> None:  # type: ignore[override]
+        """Stop where it is high."""
+        given[2].should_training_stop = metrics["eval_f1"] > 0.9
+
+
+@pytest.mark.parametrize(("metric", "status"), [(None, "inconclusive"), ({"eval_f1": 0.5}, "held")])
+def test_a_metric_that_is_not_given(judge: Judge, metric: Any, status: str) -> None:
+    """Code that fails because of a stand-in is named; with the metric it needs there is a verdict."""
+    job = partial(rehearse, callbacks=[ReadsMetric()], asked={"metric": metric}, **_EVALUATED)
+    verdict = judge(job, FinalStep())["final_step"]
+    assert status == verdict.status, verdict
+    assert (status == "held") != ("fails with KeyError: 'eval_f1'" in verdict.sentence)
+
+
+def test_an_error_of_the_framework(judge: Judge) -> None:
+    """What the Trainer itself refuses is an error as ever."""
+
+    def train(job: Job) -> None:
+        settings = hf.arguments(job, num_train_epochs=1)
+        with pytest.raises(ValueError, match="max_steps"):
+            job.rehearse(Trainer(hf.Net(hf.Config()), settings, train_dataset=hf.Stream()))
+
+    judge(train)
 
 
 class OwnLoss(Trainer):  # type: ignore[misc,unused-ignore]

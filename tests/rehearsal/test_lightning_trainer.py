@@ -127,6 +127,37 @@ def test_what_meets_a_stand_in_is_named(judge: Judge, what: str, names: str) -> 
     assert what.removesuffix(" a layer") in verdict.sentence.replace("reads 0 of a batch", "reads the batch")
 
 
+def test_what_is_gathered_in_an_epoch(judge: Judge) -> None:
+    """A module that keeps what its steps return, and averages it at the end of the epoch, has something to average."""
+    base: Any = type(pl.model(PACKAGE))
+
+    class Net(base):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.losses: dict[str, list[torch.Tensor]] = {"train": [], "val": []}
+
+        def training_step(self, batch: Any, number: int) -> torch.Tensor:
+            loss: torch.Tensor = super().training_step(batch, number)
+            self.losses["train"].append(loss.detach())
+            return loss
+
+        def on_train_epoch_end(self) -> None:
+            self.log("mean", torch.stack(self.losses["train"]).mean())
+            self.losses["train"].clear()
+
+        def validation_step(self, batch: Any, number: int) -> None:
+            self.losses["val"].append(super().training_step(batch, number).detach())
+
+        def on_validation_epoch_end(self) -> None:
+            self.log("score", torch.stack(self.losses["val"]).mean())
+            self.losses["val"].clear()
+
+    job = partial(fit, saving={"monitor": "score", "mode": "max", "save_top_k": -1})
+    verdicts = judge(lambda j: job(j, module=Net()), FinalStep(), Best())
+    assert {"held"} == {verdict.status for verdict in verdicts.values()}, verdicts
+    assert (5, 10, 15) == judge.baseline.saved_steps
+
+
 def test_what_saves_more_is_none_of_it(judge: Judge) -> None:
     """While a checkpoint is saved, everything may be read."""
     job = partial(fit, saving={"every_n_train_steps": 5, "save_top_k": -1})
