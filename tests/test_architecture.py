@@ -39,6 +39,7 @@ FRAMEWORKS: Final = frozenset(
 )
 # Modules that import a framework at module level: others import them inside functions only.
 FRAMEWORK_MODULES: Final = (
+    "pytest_ckpt.frameworks.stand_in",
     "pytest_ckpt.runs.discover",
     "pytest_ckpt.runs.forwards",
     "pytest_ckpt.runs.inventory",
