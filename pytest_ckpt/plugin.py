@@ -178,7 +178,7 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
 
 def _run(item: pytest.Function, jobs: JobSession, test: str) -> JobResult:
     """Run the job of a test, whose fixtures have been set up."""
-    from pytest_ckpt.shell.debugger import rehearse_in_process, without_breakpoints
+    from pytest_ckpt.shell.debugger import call_in_process, without_breakpoints
     from pytest_ckpt.shell.marks import fixtures_of
     from pytest_ckpt.shell.trainers import live_trainers, warning_on
 
@@ -189,7 +189,7 @@ def _run(item: pytest.Function, jobs: JobSession, test: str) -> JobResult:
     for name, trainer in trainers.items():
         item.warn(warning_on(name, trainer))
     if item.config.getoption("usepdb") or item.config.getoption("trace"):
-        rehearse_in_process(item, job)
+        call_in_process(item, job)
         body = partial(without_breakpoints, body)
     return jobs.run(test, job, body, reseed=not trainers)
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pytest_ckpt.frameworks.protocol import Rehearsing
-    from pytest_ckpt.frameworks.stand_in import Script, Watch
+    from pytest_ckpt.frameworks.stand_in import Watch
+    from pytest_ckpt.frameworks.stand_in_metric import Script
 
 #: Methods that only compute: they are not called, whoever has overridden them.
 _COMPUTES: Final = ("compute_loss", "prediction_step", "evaluation_loop", "create_optimizer", "floating_point_ops")
@@ -48,7 +49,8 @@ _OFF: Final[dict[str, object]] = {
 
 def rehearse(trainer: Any, asked: Rehearsing) -> Any:
     """Run the trainer's `train` over its whole schedule without the compute, and return what it returns."""
-    from pytest_ckpt.frameworks.stand_in import Script, Watch
+    from pytest_ckpt.frameworks.stand_in import Watch
+    from pytest_ckpt.frameworks.stand_in_metric import Script
 
     watch, script = Watch(asked.reached), Script(asked.metric)
     replaced = ["the model", "the optimizer", "the samples", "evaluation"]
@@ -106,7 +108,7 @@ def _replace_model(trainer: Any, watch: Watch) -> None:
 
 
 def _replace_data(trainer: Any, watch: Watch) -> None:
-    from pytest_ckpt.frameworks.stand_in import without_reading
+    from pytest_ckpt.frameworks.stand_in_data import without_reading
 
     make_loader = trainer.get_train_dataloader
 

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pytest_ckpt.frameworks.protocol import Rehearsing
-    from pytest_ckpt.frameworks.stand_in import Script, Watch
+    from pytest_ckpt.frameworks.stand_in import Watch
+    from pytest_ckpt.frameworks.stand_in_metric import Script
 
 _STEPS: Final = ("training_step", "validation_step")
 _REPLACED: Final = ("the steps of the model", "the optimizer", "the samples", "the values that are logged")
@@ -23,7 +24,8 @@ _REPLACED: Final = ("the steps of the model", "the optimizer", "the samples", "t
 
 def rehearse(trainer: Any, asked: Rehearsing, *args: Any, **kwargs: Any) -> Any:
     """Run the trainer's `fit` over its whole schedule without the compute, and return the trainer."""
-    from pytest_ckpt.frameworks.stand_in import Script, Watch
+    from pytest_ckpt.frameworks.stand_in import Watch
+    from pytest_ckpt.frameworks.stand_in_metric import Script
 
     watch, script = Watch(asked.reached), Script(asked.metric)
     module = _module(kwargs.get("model", args[0] if args else None))
@@ -139,7 +141,7 @@ class _Steps:
     """Calls a step of a module where there is a real batch, and logs the same for the others."""
 
     def __init__(self, kind: Any, script: Script) -> None:
-        from pytest_ckpt.frameworks.stand_in import is_real
+        from pytest_ckpt.frameworks.stand_in_data import is_real
 
         self._is_real = is_real
         self._kind = kind
@@ -181,7 +183,7 @@ def _light_loaders(watch: Watch) -> Iterator[None]:
     """Have each loader, whoever makes it, read the first batch of an epoch and no more."""
     from torch.utils.data import DataLoader
 
-    from pytest_ckpt.frameworks.stand_in import begin_epoch, without_reading
+    from pytest_ckpt.frameworks.stand_in_data import begin_epoch, without_reading
 
     original = DataLoader.__iter__
 

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from pytest_ckpt.frameworks.protocol import Metric, OneMetric
 
 #: Packages whose own code is part of the loop, or handles models without looking into them.
 _LOOP: Final = frozenset(
@@ -183,160 +180,3 @@ class CountingOptimizer(torch.optim.Optimizer):
             for parameter in group["params"]:
                 parameter.add_(1.0)
         return answer
-
-
-# -- the data ----------------------------------------------------------------------------------------------------------
-
-
-class Batch(dict[str, Any]):
-    """A batch without anything in it; libraries make copies of it by its class."""
-
-    watch: ClassVar[Watch]
-
-    def __missing__(self, key: object) -> None:
-        """Refuse: nothing was collated."""
-        self.watch.refuse(f"reads {key!r} of a batch")
-
-    def get(self, key: Any, default: Any = None) -> Any:
-        """Return the default, and note that more was expected."""
-        self.watch.note(f"reads {key!r} of a batch")
-        return default
-
-
-def _kind_of_batch(watch: Watch) -> type[Batch]:
-    return type("Batch", (Batch,), {"watch": watch})
-
-
-class _Light(Dataset[Any]):
-    """As long as a data set; its samples are read for the first batches of an epoch, as many as asked for, and no more."""
-
-    def __init__(self, data: Any, turn: _Turn) -> None:
-        self._data = data
-        self._turn = turn
-
-    def __len__(self) -> int:
-        return len(self._data)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self.__getitems__([index])[0]
-
-    def __getitems__(self, indices: list[Any]) -> list[Any]:
-        if not self._turn.next_is_real():
-            return indices
-        many = getattr(self._data, "__getitems__", None)
-        return list(many(indices)) if many is not None else [self._data[index] for index in indices]
-
-
-class _Turn:
-    """Counts the batches of an epoch."""
-
-    def __init__(self, real: int) -> None:
-        self._real = real
-        self._begun = 0
-
-    def begin(self) -> None:
-        """Begin an epoch."""
-        self._begun = 0
-
-    def next_is_real(self) -> bool:
-        """Count a batch, and say whether it is one of the real ones."""
-        self._begun += 1
-        return self._begun <= self._real
-
-
-def without_reading(loader: object, watch: Watch, *, real_batches: int = 0) -> bool:
-    """Have a loader keep its sampler and length and read no sample; say whether that could be done.
-
-    Of a data set without a length the samples are read, as nothing else tells how many there are; they are not collated.
-
-    Args:
-        real_batches: how many batches are read and collated after each `begin_epoch`, and at first.
-    """
-    if not isinstance(loader, DataLoader):
-        return False
-    kind, collate, read, collated = _kind_of_batch(watch), loader.collate_fn, _Turn(real_batches), _Turn(real_batches)
-    empty, measured = kind(), isinstance(loader.dataset, IterableDataset)
-
-    def light(samples: Any) -> Any:
-        if collated.next_is_real():
-            return collate(samples)
-        # accelerate measures the batches of a data set without a length, and divides them
-        return kind({"rehearsed": torch.zeros(len(samples))}) if measured else empty
-
-    plain = {"num_workers": 0, "prefetch_factor": None, "pin_memory": False, "timeout": 0, "persistent_workers": False}
-    for one in {
-        loader,
-        getattr(loader, "base_dataloader", loader),
-    }:  # the newer loaders of accelerate have another inside
-        attributes = vars(one)  # torch forbids to set some of them later, and nothing has been read yet
-        attributes.update(plain, collate_fn=light, turns_of_rehearsal=(read, collated))
-        if not isinstance(one.dataset, IterableDataset):
-            attributes["dataset"] = _Light(one.dataset, read)
-    if hasattr(loader, "device"):  # where accelerate moves batches to
-        loader.device = None
-    return True
-
-
-def begin_epoch(loader: DataLoader[Any]) -> bool:
-    """Have the first batches be real again; say whether the loader has been told to read nothing else."""
-    turns: tuple[_Turn, ...] = vars(loader).get("turns_of_rehearsal", ())
-    for turn in turns:
-        turn.begin()
-    return bool(turns)
-
-
-def is_real(batch: object) -> bool:
-    """Say whether there is something in a batch, or in all parts of it."""
-    if isinstance(batch, Mapping):
-        return not isinstance(batch, Batch) and all(map(is_real, batch.values()))
-    return all(map(is_real, batch)) if isinstance(batch, (list, tuple)) else True
-
-
-# -- the metric --------------------------------------------------------------------------------------------------------
-
-
-class Script:
-    """What evaluations answer, one after the other; for every metric alike, or for each by its name."""
-
-    def __init__(self, metric: Metric) -> None:
-        self._named = dict(metric) if isinstance(metric, Mapping) else {}
-        self._default = 1.0 if isinstance(metric, Mapping) or metric is None else metric
-        self._asked = 0
-        self._step = -1
-
-    def answer(self, step: int, names: Iterable[str]) -> dict[str, float]:
-        """Return the values of an evaluation made after `step` steps: of these metrics, and of all that are named.
-
-        Several data sets that are evaluated after the same step are one evaluation.
-        """
-        self._asked += step != self._step
-        self._step = step
-        return {
-            name: self._value(self._named.get(name, self._default), step)
-            for name in {**dict.fromkeys(names), **self._named}
-        }
-
-    def in_training(self, step: int, name: str) -> float:
-        """Return the value of a metric that is logged in training; a list of values is one for evaluations."""
-        values = self._named.get(name, self._default)
-        return self._value(values, step) if callable(values) or isinstance(values, (int, float)) else 1.0
-
-    def _value(self, values: OneMetric, step: int) -> float:
-        if callable(values):
-            return float(values(step))
-        if isinstance(values, (int, float)):
-            return float(values)
-        return float(values[min(self._asked, len(values)) - 1])
-
-    def __str__(self) -> str:
-        if not self._named:
-            return _text(self._default)
-        return "; ".join(f"{name} {_text(values)}" for name, values in self._named.items())
-
-
-def _text(values: OneMetric) -> str:
-    if callable(values):
-        return "by a function of the step"
-    if isinstance(values, (int, float)):
-        return f"always {values:g}"
-    return ", ".join(f"{value:g}" for value in values[:5]) + (" ..." if len(values) > 5 else "")  # noqa: PLR2004 - enough

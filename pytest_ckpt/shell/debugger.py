@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pytest_ckpt.runs.job import Job
 
 
-def rehearse_in_process(item: pytest.Function, job: Job) -> None:
+def call_in_process(item: pytest.Function, job: Job) -> None:
     """Call a test's job in this process, where a debugger can stop in it, and leave its directory as it was."""
     before = sorted(job.path.iterdir())
     item.ihook.pytest_pyfunc_call(pyfuncitem=item)  # as pytest calls a test: that is where --trace steps in
