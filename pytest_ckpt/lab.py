@@ -156,9 +156,10 @@ class Lab:
         """Run several experiments at a time; what does not end well beside others is run again alone."""
         fit = [experiment for experiment in experiments if not experiment.moved]
         if len(fit) > 1 and self._launcher.can_run_side_by_side():
-            found = self._together(fit)
-            self.runs.update({experiment: found[experiment] for experiment in fit if found[experiment].outcome.ok})
-            self._had_company.update(fit)
+            ended = self._together(fit)
+            well = [experiment for experiment in fit if ended[experiment].outcome.ok]
+            self.runs.update({experiment: ended[experiment] for experiment in well})
+            self._had_company.update(well)
         self._run_alone(experiments)
 
     def _together(self, experiments: list[Experiment]) -> dict[Experiment, RunRecord]:
