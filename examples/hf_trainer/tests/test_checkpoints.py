@@ -33,3 +33,12 @@ def test_the_default_set(ckpt_job, tiny_causal_lm, tiny_text):
     """One mark stands for the contracts that nearly every training run should keep."""
     trainer = build_trainer(tiny_causal_lm(), tiny_text(), ckpt_job.dir, max_steps=10, save_steps=5)
     trainer.train(resume_from_checkpoint=ckpt_job.resume_from)
+
+
+@pytest.mark.ckpt_final_step
+@pytest.mark.ckpt_aligned  # the interval divides the run: neither its end nor a crash loses more than 125 steps
+def test_the_real_schedule(ckpt_job, tiny_causal_lm, tiny_text):
+    """The real run of 750 steps, in a second: `rehearse` runs the Trainer's own loop and leaves out what only computes."""
+    samples = tiny_text(1000)  # as many as the real data set has
+    trainer = build_trainer(tiny_causal_lm(), samples, ckpt_job.dir, num_train_epochs=3, save_steps=125)
+    ckpt_job.rehearse(trainer)
