@@ -28,7 +28,8 @@ def rehearse(trainer: Any, asked: Rehearsing, *args: Any, **kwargs: Any) -> Any:
     from pytest_ckpt.frameworks.stand_in_metric import Script
 
     watch, script = Watch(asked.reached), Script(asked.metric)
-    module = _module(kwargs.get("model", args[0] if args else None))
+    given, *data = [kwargs.pop("model"), *args] if "model" in kwargs else args
+    module = getattr(given, "_orig_mod", given)  # steps that torch.compile wraps would be traced
     asked.tell(Rehearsal(replaced=_REPLACED, world_size=asked.world_size, metric=str(script)))
     if not module.automatic_optimization:  # there is no loop but its own
         asked.reached(
@@ -44,13 +45,8 @@ def rehearse(trainer: Any, asked: Rehearsing, *args: Any, **kwargs: Any) -> Any:
         _one_of(trainer, asked.world_size),
         watch.errors(),
     ):
-        trainer.fit(*args, **kwargs)
+        trainer.fit(module, *data, **kwargs)
     return trainer
-
-
-def _module(given: Any) -> Any:
-    """Return the module without what torch.compile puts around it."""
-    return getattr(given, "_orig_mod", given)
 
 
 # -- the module --------------------------------------------------------------------------------------------------------

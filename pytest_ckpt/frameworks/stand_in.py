@@ -25,6 +25,8 @@ _LOOP: Final = frozenset(
         *("axolotl", "llamafactory", "sentence_transformers", "setfit"),
     }
 )
+#: As long as a message may be that is repeated.
+_LONGEST: Final = 240
 _OURS: Final = __name__.rpartition(".")[0]
 #: Code of Python's own that only passes calls on.
 _PASSED_ON: Final = frozenset({"contextlib", "functools", "collections", "copy", "weakref", "_weakrefset"})
@@ -103,7 +105,8 @@ def failing(error: BaseException) -> str:
         if name.partition(".")[0] not in {*_LOOP, *_PASSED_ON} and "-packages" not in frame.f_code.co_filename:
             found = f"{getattr(frame.f_code, 'co_qualname', frame.f_code.co_name)} ({name})"
         trace = trace.tb_next
-    return f"{found} fails with {type(error).__name__}: {error}" if found else ""
+    said = next(iter(str(error).splitlines()), "")[:_LONGEST]
+    return f"{found} fails with {type(error).__name__}: {said}" if found else ""
 
 
 # -- the model ---------------------------------------------------------------------------------------------------------

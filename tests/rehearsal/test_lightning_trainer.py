@@ -158,6 +158,12 @@ def test_what_is_gathered_in_an_epoch(judge: Judge) -> None:
     assert (5, 10, 15) == judge.baseline.saved_steps
 
 
+def test_a_compiled_module(judge: Judge) -> None:
+    """There is nothing to compile."""
+    job = partial(fit, saving={"every_n_train_steps": 5, "save_top_k": -1})
+    assert judge(lambda j: job(j, module=torch.compile(pl.model(PACKAGE))), FinalStep())["final_step"].status == "held"
+
+
 def test_what_saves_more_is_none_of_it(judge: Judge) -> None:
     """While a checkpoint is saved, everything may be read."""
     job = partial(fit, saving={"every_n_train_steps": 5, "save_top_k": -1})
