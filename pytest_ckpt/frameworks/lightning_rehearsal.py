@@ -168,7 +168,7 @@ class _Steps:
             return 1.0
         if trainer.validating:
             return self._script.answer(trainer.global_step, [name])[name]
-        return self._script.in_training(trainer.global_step, name)
+        return self._script.in_training(trainer.global_step + 1, name)  # of the step that it belongs to
 
 
 # -- the loop ----------------------------------------------------------------------------------------------------------

@@ -38,7 +38,8 @@ def fit(job: Job, *, saving: dict[str, Any], rehearsed: bool = True, module: Any
         callbacks.append(importlib.import_module(f"{package}.callbacks").EarlyStopping("score", patience=1))
     quiet = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     trainer = lightning.Trainer(default_root_dir=job.dir, callbacks=callbacks, **{"max_epochs": 3, **quiet, **given})
-    parts = module or pl.model(package, scores=lambda epoch: SCORES[epoch]), pl.loader(), pl.loader()
+    model = pl.model(package, scores=lambda epoch: SCORES[epoch]) if module is None else module
+    parts = model, pl.loader(), pl.loader()
     if rehearsed:
         job.rehearse(trainer, *parts, metric={"score": SCORES}, **asked)
     else:
