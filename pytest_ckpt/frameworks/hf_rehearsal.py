@@ -52,7 +52,7 @@ def rehearse(trainer: Any, asked: Rehearsing) -> Any:
     from pytest_ckpt.frameworks.stand_in import Watch
     from pytest_ckpt.frameworks.stand_in_metric import Script
 
-    watch, script = Watch(asked.reached), Script(asked.metric)
+    watch, script = Watch(asked), Script(asked.metric)
     replaced = ["the model", "the optimizer", "the samples", "evaluation"]
     replaced += [f"{name} of {type(trainer).__name__}" for name in _COMPUTES if _is_overridden(trainer, name)]
     metric = str(script) if _evaluates(trainer) else ""
@@ -62,8 +62,11 @@ def rehearse(trainer: Any, asked: Rehearsing) -> Any:
     _replace_model(trainer, watch)
     _replace_data(trainer, watch)
     _note_saving(trainer, watch)
+    result = None
     with _one_of(asked.world_size), _without_compute(trainer, script), watch.errors():
-        return trainer.train()
+        result = trainer.train()
+    trainer.evaluate = functools.partial(_answer, trainer, script)  # a job may evaluate once more
+    return result
 
 
 def _evaluates(trainer: Any) -> bool:

@@ -27,7 +27,7 @@ def rehearse(trainer: Any, asked: Rehearsing, *args: Any, **kwargs: Any) -> Any:
     from pytest_ckpt.frameworks.stand_in import Watch
     from pytest_ckpt.frameworks.stand_in_metric import Script
 
-    watch, script = Watch(asked.reached), Script(asked.metric)
+    watch, script = Watch(asked), Script(asked.metric)
     given, *data = [kwargs.pop("model"), *args] if "model" in kwargs else args
     module = getattr(given, "_orig_mod", given)  # steps that torch.compile wraps would be traced
     asked.tell(Rehearsal(replaced=_REPLACED, world_size=asked.world_size, metric=str(script)))
@@ -35,6 +35,7 @@ def rehearse(trainer: Any, asked: Rehearsing, *args: Any, **kwargs: Any) -> Any:
         asked.reached(
             f"training_step of {type(module).__name__} steps its optimizers by itself (automatic_optimization=False)"
         )
+        asked.give_up()
         return trainer
     if trainer.progress_bar_callback is not None:
         trainer.progress_bar_callback.disable()

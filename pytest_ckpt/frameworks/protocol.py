@@ -36,12 +36,14 @@ class Rehearsing:
         world_size: how many processes the schedule is to be worked out for; this process is the first of them.
         tell: to be called once before training begins.
         reached: to be called with who read what, where something met a stand-in that needs the real thing.
+        give_up: to be called where the loop can't go on after that; ends the process, but for one under a debugger.
     """
 
     metric: Metric
     world_size: int
     tell: Callable[[Rehearsal], None]
     reached: Callable[[str], None]
+    give_up: Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

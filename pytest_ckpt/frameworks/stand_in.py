@@ -16,6 +16,8 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from pytest_ckpt.frameworks.protocol import Rehearsing
+
 
 #: Packages whose own code is part of the loop, or handles models without looking into them.
 _LOOP: Final = frozenset(
@@ -39,8 +41,9 @@ class StubReached(RuntimeError):
 class Watch:
     """Notes who reads of a stand-in what only the real thing has."""
 
-    def __init__(self, reached: Callable[[str], None]) -> None:
-        self._reached = reached
+    def __init__(self, asked: Rehearsing) -> None:
+        self._reached = asked.reached
+        self._give_up = asked.give_up
         self._saving = 0
 
     @contextmanager
@@ -58,11 +61,12 @@ class Watch:
         try:
             yield
         except StubReached:  # it was told already
-            return
+            self._give_up()
         except Exception as error:
             if not (told := failing(error)):
                 raise
             self._reached(told)
+            self._give_up()
 
     def note(self, what: str) -> bool:
         """Note that something is read, unless the loop itself does; say whether the job does."""

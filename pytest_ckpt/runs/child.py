@@ -141,6 +141,7 @@ def _probe(plan: RunPlan, journal: Journal, watcher: Watcher) -> Probe:
         on_score=lambda value: journal.write("score", {"value": value}),
         on_rehearsal=observer.rehearsal,
         on_reached=lambda what: journal.write("reached", {"what": what}),
+        on_give_up=probe.stop,
     )
     return probe
 

@@ -35,6 +35,7 @@ class Job:
         self._on_score: Callable[[float], None] = _nothing
         self._on_rehearsal: Callable[[Rehearsal], None] = _nothing
         self._on_reached: Callable[[str], None] = _nothing
+        self._on_give_up: Callable[[], None] = _nothing
         self._pattern: str | None = None
 
     def __repr__(self) -> str:
@@ -155,7 +156,13 @@ class Job:
             if isinstance(given, str) or (isinstance(given, Sequence) and not given):
                 message = f"metric must say what evaluations answer: numbers, or a function of the step; got {metric!r}"
                 raise InvalidArgument(message)
-        asked = Rehearsing(metric=metric, world_size=world_size, tell=self._on_rehearsal, reached=self._on_reached)
+        asked = Rehearsing(
+            metric=metric,
+            world_size=world_size,
+            tell=self._on_rehearsal,
+            reached=self._on_reached,
+            give_up=self._on_give_up,
+        )
         for framework in self._frameworks:
             if framework.drives(trainer) and isinstance(framework, Rehearses):
                 return framework.rehearse(trainer, asked, *args, **kwargs)
@@ -179,6 +186,7 @@ class Job:
         on_score: Callable[[float], None],
         on_rehearsal: Callable[[Rehearsal], None],
         on_reached: Callable[[str], None],
+        on_give_up: Callable[[], None],
     ) -> None:
         """Answer for one experiment from now on; called by the engine in the experiment's process."""
         self._dir = directory
@@ -191,6 +199,7 @@ class Job:
         self._on_score = on_score
         self._on_rehearsal = on_rehearsal
         self._on_reached = on_reached
+        self._on_give_up = on_give_up
 
     @property
     def pattern(self) -> str | None:

@@ -295,6 +295,36 @@ def test_an_error_of_the_framework(judge: Judge) -> None:
     judge(train)
 
 
+def test_what_follows_the_training(judge: Judge) -> None:
+    """A job goes on with what `train` returns, evaluates once more and saves the model."""
+
+    def train(job: Job) -> None:
+        trainer = Trainer(
+            model=hf.Net(hf.Config()),
+            args=hf.arguments(job, max_steps=6, save_steps=3),
+            train_dataset=Unread(40),
+            eval_dataset=Unread(8),
+        )
+        result: Any = job.rehearse(trainer, metric=0.5)
+        trainer.save_metrics("train", result.metrics)
+        assert 0.5 == trainer.evaluate()["eval_loss"]
+        trainer.save_model(str(job.path / "final"))
+        trainer.save_state()
+
+    assert judge(train, FinalStep())["final_step"].status == "held"
+
+
+def test_a_rehearsal_that_can_not_go_on(judge: Judge) -> None:
+    """What the job would do with the result of training is not its fault."""
+
+    def train(job: Job) -> None:
+        settings = hf.arguments(job, max_steps=6, save_steps=3)
+        result: Any = job.rehearse(OwnStep(hf.Net(hf.Config()), settings, train_dataset=Unread(40)))
+        assert result.metrics
+
+    assert judge(train, FinalStep())["final_step"].status == "inconclusive"
+
+
 class OwnLoss(Trainer):  # type: ignore[misc,unused-ignore]
     """Computes its loss by itself and wraps what surrounds it."""
 
