@@ -47,7 +47,8 @@ class Aligned(OnRequest, OfBaseline, OfSchedule):
 
     def _finding(self, saves: _Saves, evidence: Evidence) -> Finding:
         run = evidence.baseline
-        advice = evidence.advisor.component(self.name, run.written[-1]) if run.written else Advice()
+        uneven = self.max_lost_steps is None and saves.total % saves.interval != 0
+        advice = evidence.advisor.component(self.name, run.written[-1]) if uneven else Advice()
         bound = "" if self.max_lost_steps is None else f", and max_lost_steps is {self.max_lost_steps}"
         return Finding(
             title=f"{saves.sentence}: {saves.loss}{bound}",
@@ -61,6 +62,8 @@ class Aligned(OnRequest, OfBaseline, OfSchedule):
     def _fix(self, saves: _Saves) -> str:
         if self.max_lost_steps is not None:
             return f"save every {self.max_lost_steps or 1} steps or more often, and once more when training has ended."
+        if not saves.total % saves.interval:
+            return "find out what skips the last save, or save once more when training has ended."
         near = " or ".join(str(interval) for interval in divisors_near(saves.total, saves.interval))
         lengths = " or ".join(str(total) for total in multiples_near(saves.total, saves.interval))
         other = f"save every {near} steps, which divides {saves.total}; or " if near else ""
@@ -121,4 +124,6 @@ class _Saves:
 
     @property
     def cause(self) -> str:
-        return f"the interval of {self.interval} steps does not divide {self.total}."
+        if self.total % self.interval:
+            return f"the interval of {self.interval} steps does not divide {self.total}."
+        return f"saves are up to {self.most_lost} steps apart, or from the end."
