@@ -17,6 +17,7 @@ def builtin() -> tuple[type[Contract], ...]:
     from pytest_ckpt.contracts.failing import OnError
     from pytest_ckpt.contracts.latest import Latest
     from pytest_ckpt.contracts.loading import Loadable
+    from pytest_ckpt.contracts.logging_saves import Logged
     from pytest_ckpt.contracts.moving import Relocatable
     from pytest_ckpt.contracts.purity import Pure
     from pytest_ckpt.contracts.resuming import Resumable
@@ -31,6 +32,7 @@ def builtin() -> tuple[type[Contract], ...]:
         Steps,
         Count,
         Aligned,
+        Logged,
         Retention,
         Best,
         Complete,

@@ -11,6 +11,7 @@ from pytest_ckpt.records.codec import Record
 from pytest_ckpt.records.experiment import Experiment
 from pytest_ckpt.records.loading import Loading
 from pytest_ckpt.records.rehearsal import Rehearsal
+from pytest_ckpt.records.said import Said
 from pytest_ckpt.records.state import Reading, StateRecord, StepRecord
 from pytest_ckpt.records.tree import Tree
 
@@ -146,6 +147,8 @@ class RunRecord(Record):
         checkpoints: what was found on disk, in the order of appearance.
         frameworks: the frameworks that took part.
         sections: captured output by title: `stdout`, `stderr`, `log`, `warnings`.
+        said: the lines of `stdout`, `stderr` and `log` with the time of each, and when a framework told that a save is done.
+        directory: the job's own.
         scores: what the job declared its model to be worth, by the number of steps done.
         asked: what of the experiment the job has read: `resume_from`, `restarting`, `changed`.
         unsaved: trained parameters that were changed after the last step, as training ended, and are in no file as they
@@ -168,6 +171,8 @@ class RunRecord(Record):
     checkpoints: tuple[Checkpoint, ...] = ()
     frameworks: tuple[FrameworkFacts, ...] = ()
     sections: Mapping[str, str] = field(default_factory=dict)
+    said: tuple[Said, ...] = ()
+    directory: str = ""
     scores: Mapping[int, float] = field(default_factory=dict)
     asked: frozenset[str] = frozenset()
     unsaved: tuple[str, ...] = ()

@@ -9,6 +9,7 @@ from pytest_ckpt.records.loading import Loading
 from pytest_ckpt.records.rehearsal import Rehearsal
 from pytest_ckpt.records.run import FrameworkFacts, Look, SaveEvent
 from pytest_ckpt.records.state import COMPONENTS, Reading, StateRecord, StepRecord
+from pytest_ckpt.runs.hearing import Heard
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -24,6 +25,7 @@ class Assembled:
     states: list[StateRecord] = field(default_factory=list)
     looks: list[Look] = field(default_factory=list)
     saves: list[SaveEvent] = field(default_factory=list)
+    heard: list[Heard] = field(default_factory=list)
     frameworks: dict[tuple[str, str | None], FrameworkFacts] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     imported: tuple[str, ...] = ()
@@ -90,6 +92,8 @@ def _take(result: Assembled, event: str, data: Mapping[str, Any]) -> None:  # no
             result.looks[-1] = replace(result.looks[-1], at_rest=True)
         case "save":
             result.saves.append(SaveEvent.from_json(data))
+        case "heard":
+            result.heard.append(Heard.from_json(data))
         case "framework":
             facts = FrameworkFacts.from_json(data)
             result.frameworks[facts.name, facts.save_dir] = facts

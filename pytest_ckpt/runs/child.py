@@ -11,24 +11,24 @@ import threading
 import traceback
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pytest_ckpt.checkpoints.store import EvidenceStore
 from pytest_ckpt.runs import mounts
+from pytest_ckpt.runs.hearing import SOURCES, Hearing
 from pytest_ckpt.runs.imports import after_import
+from pytest_ckpt.runs.interrupting import Interruption
 from pytest_ckpt.runs.journal import Journal
+from pytest_ckpt.runs.observing import Observer
 from pytest_ckpt.runs.watch import Watcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
     from types import ModuleType
 
     from pytest_ckpt.frameworks.protocol import Framework
     from pytest_ckpt.records.experiment import Changes
-    from pytest_ckpt.records.loading import Loading
-    from pytest_ckpt.records.rehearsal import Rehearsal
-    from pytest_ckpt.records.run import FrameworkFacts
     from pytest_ckpt.runs.job import Job
     from pytest_ckpt.runs.probe import Probe
 
@@ -94,7 +94,8 @@ def run_job(plan: RunPlan) -> int:
     _capture(plan)
     if plan.seed is not None:
         _seed(plan.seed)
-    watcher = Watcher(plan.directory, EvidenceStore(plan.store), journal)
+    hearing = Hearing({source: plan.output(source) for source in SOURCES}, journal)
+    watcher = Watcher(plan.directory, EvidenceStore(plan.store), journal, hearing)
     probe = _probe(plan, journal, watcher)
     watcher.look(0, "start")
     code, end = _call(plan)
@@ -124,10 +125,11 @@ def _probe(plan: RunPlan, journal: Journal, watcher: Watcher) -> Probe:
     from pytest_ckpt.runs.saves import notice_saves
 
     torch.set_num_threads(1)  # more threads hang in a process forked after a parallel region
-    probe = Probe(journal, watcher, stop_after=plan.stop_after, fails=plan.fails, updates=plan.updates)
+    probe = Probe(journal, watcher, Interruption(plan.stop_after, fails=plan.fails, updates=plan.updates))
     probe.attach()
     notice_saves(probe, plan.directory)
-    observer = _Observer(probe, journal, plan)
+    loading = str(plan.resume_from) if plan.loads else None
+    observer = Observer(probe, journal, directory=plan.directory, changes=plan.changes, loading=loading)
     for framework in plan.frameworks:
         after_import(framework.module, _attach(framework, observer))
     plan.job.enter(
@@ -146,59 +148,8 @@ def _probe(plan: RunPlan, journal: Journal, watcher: Watcher) -> Probe:
     return probe
 
 
-def _attach(framework: Framework, observer: _Observer) -> Callable[[ModuleType], None]:
+def _attach(framework: Framework, observer: Observer) -> Callable[[ModuleType], None]:
     return lambda module: framework.attach(module, observer)
-
-
-class _Observer:
-    """Passes on what a framework tells."""
-
-    def __init__(self, probe: Probe, journal: Journal, plan: RunPlan) -> None:
-        self._journal = journal
-        self._directory = plan.directory
-        self._changes: dict[str, object] = dict(plan.changes)
-        self._job_applies = False
-        self.loading = str(plan.resume_from) if plan.loads else None
-        self.expect_told = probe.expect_told
-        self.end_step = probe.end_step
-        self._probe = probe
-
-    def look(self, phase: str) -> None:
-        self._probe.look(phase)
-        if phase == "train_end":
-            self._probe.state(phase)
-
-    @property
-    def changes(self) -> dict[str, object]:
-        """What is left to the framework: a job that has read the changed settings applies them by itself."""
-        return {} if self._job_applies else self._changes
-
-    def asked(self, what: str) -> None:
-        """Note that the job has read something of its experiment."""
-        self._journal.write("asked", {"what": what})
-        self._job_applies |= what == "changed"
-
-    def rehearsal(self, rehearsal: Rehearsal) -> None:
-        """Note that a rehearsal begins, of which a glance at each step is enough."""
-        self._journal.write("rehearsal", rehearsal)
-        self._probe.skim()
-
-    def framework(self, facts: FrameworkFacts) -> None:
-        self._journal.write("framework", facts)
-
-    def loaded(self, loading: Loading, models: Sequence[object]) -> None:
-        from pytest_ckpt.runs.naming import with_tensors
-
-        self._journal.write("loaded", with_tensors(loading, models))
-        self._probe.stop()
-
-    def relative(self, path: str) -> str:
-        from pytest_ckpt.runs.saves import relative
-
-        return relative(Path(path), self._directory)
-
-    def saving(self, path: str, by: str) -> None:
-        self._probe.saving(self.relative(path), by)
 
 
 def _call(plan: RunPlan) -> tuple[int, dict[str, Any]]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pytest_ckpt.records.state import Reading
+    from pytest_ckpt.runs.interrupting import Interruption
     from pytest_ckpt.runs.journal import Journal
     from pytest_ckpt.runs.watch import Watcher
 
@@ -30,10 +31,6 @@ P = ParamSpec("P")
 
 #: Exit code of a process that the probe ended because the experiment has seen enough.
 STOPPED = 85
-
-
-class InjectedError(RuntimeError):
-    """What a job meets in the experiment of an error: of the kind that a device out of memory raises."""
 
 
 def _harmless(method: Callable[P, None]) -> Callable[P, None]:
@@ -57,16 +54,11 @@ class Probe:
         self,
         journal: Journal,
         watcher: Watcher,
-        *,
-        stop_after: int | None = None,
-        fails: bool = False,
-        updates: int = 0,
+        interruption: Interruption,
     ) -> None:
         self._journal = journal
         self._watcher = watcher
-        self._stop_after = None if fails else stop_after
-        self._fail_after = stop_after if fails else None
-        self._fail_updates = updates
+        self._interruption = interruption
         self._clock = StepClock()
         self._inventory = Inventory()
         self._forwards = Forwards(journal, self._inventory)
@@ -115,20 +107,21 @@ class Probe:
         skimmed = {"ticks": self._skimmed} if self._skimmed else {}
         self._journal.write("step_end", {"step": step, "claimed": claimed, **skimmed})
         self._skimmed = 0
-        self._stop_if_enough(step)
+        if self._interruption.is_enough(step):
+            self.stop(step)
 
     @_harmless
     def saving(self, path: str, by: str) -> None:
         """Note that a save begins, with the state that it can see."""
         ours = threading.get_ident() == self._thread
-        self._journal.write("save", SaveEvent(step=self._finished, path=path, by=by, in_main_thread=ours))
+        self._watcher.begun(SaveEvent(step=self._finished, path=path, by=by, in_main_thread=ours))
         if ours:
             self.state("save")
 
     def opening(self, path: str) -> None:
         """Note that a file in the job's directory is opened for writing."""
         if self._is_ours():
-            self._journal.write("save", SaveEvent(step=self._finished, path=path, by="open"))
+            self._watcher.begun(SaveEvent(step=self._finished, path=path, by="open"))
 
     def finish(self) -> None:
         """Write what is known only in the end: which modules own trained parameters, and how those are called."""
@@ -170,7 +163,7 @@ class Probe:
         if torch.compiler.is_compiling() or not self._watches_forward():
             return
         if self._forwards.outside:
-            self._fail_if_asked()
+            self._interruption.fail(self._finished, updates=self._ticks)
             self._begin_forward(module)
         self._forwards.enter(module)
 
@@ -192,7 +185,8 @@ class Probe:
 
     @_harmless
     def _begin_forward(self, module: torch.nn.Module) -> None:
-        self._stop_if_enough(self._finished)
+        if self._interruption.is_enough(self._finished):
+            self.stop(self._finished)
         self.look("step")
         self._forwards.begin(module)
 
@@ -262,16 +256,3 @@ class Probe:
     def _finished(self) -> int:
         """How many steps are done; a forward pass in an optimizer's closure belongs to a step that is not."""
         return self._clock.step - self._updating
-
-    def _fail_if_asked(self) -> None:
-        """Raise the error that an experiment asks for, once."""
-        if self._fail_after is None or self._ticks < self._fail_updates:
-            return
-        if self._finished >= self._fail_after:
-            step, self._fail_after = self._fail_after + 1, None
-            message = f"an error that pytest-ckpt raises in the forward pass of step {step}"
-            raise InjectedError(message)
-
-    def _stop_if_enough(self, step: int) -> None:
-        if self._stop_after is not None and step >= self._stop_after:
-            self.stop(step)

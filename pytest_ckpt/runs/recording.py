@@ -15,6 +15,7 @@ from pytest_ckpt.checkpoints.units import Unit
 from pytest_ckpt.records.run import RunRecord
 from pytest_ckpt.runs.assemble import Assembled, assemble
 from pytest_ckpt.runs.ending import outcome, sections
+from pytest_ckpt.runs.hearing import SOURCES, said
 from pytest_ckpt.runs.imports import catch_up
 from pytest_ckpt.runs.journal import events
 
@@ -68,6 +69,8 @@ class Recorder:
             saves=tuple(seen.saves),
             frameworks=tuple(seen.frameworks.values()),
             sections=sections(plan),
+            said=said(seen.heard, len(seen.steps), {source: plan.output(source) for source in SOURCES}),
+            directory=str(plan.directory),
             scores=seen.scores,
             asked=frozenset(seen.asked),
             unsaved=unsaved_in_the_end(seen.steps, seen.states, seen.looks, self._read),

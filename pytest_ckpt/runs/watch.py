@@ -12,21 +12,25 @@ from pytest_ckpt.records.run import Look
 
 if TYPE_CHECKING:
     from pytest_ckpt.checkpoints.store import EvidenceStore
+    from pytest_ckpt.records.run import SaveEvent
+    from pytest_ckpt.runs.hearing import Hearing
     from pytest_ckpt.runs.journal import Journal
 
 
 class Watcher:
     """Sees the directory as a whole; a look that finds nothing new costs one scan, and says once that all is at rest."""
 
-    def __init__(self, root: Path, store: EvidenceStore, journal: Journal) -> None:
+    def __init__(self, root: Path, store: EvidenceStore, journal: Journal, hearing: Hearing) -> None:
         self._root = root
         self._store = store
         self._journal = journal
+        self._hearing = hearing
         self._last: object = None
         self._at_rest = False
 
     def look(self, step: int, phase: str) -> bool:
         """Record the directory if it changed since the last look, and say whether it did."""
+        self._hearing.note(step, told=phase == "save")
         now = signature(self._root)
         if now == self._last:
             if not self._at_rest:
@@ -37,6 +41,11 @@ class Watcher:
         self._last, self._at_rest = now, False
         self._journal.write("look", Look(step=step, phase=phase, tree=tree, writing=open_for_writing(self._root)))
         return True
+
+    def begun(self, save: SaveEvent) -> None:
+        """Record that a save begins."""
+        self._hearing.note(save.step)
+        self._journal.write("save", save)
 
 
 def open_for_writing(root: Path) -> tuple[str, ...]:

@@ -12,8 +12,8 @@ PREFIX: Final = "ckpt_"
 DEFAULT_SET: Final = "contract"
 #: The contracts of this package, as `pytest_ckpt.contracts.builtin` has them.
 BUILTIN: Final = (
-    *("final_step", "steps", "count", "aligned", "retention", "best", "complete", "loadable", "faithful", "compact"),
-    *("resumable", "stable_schedule", "latest", "relocatable", "pure", "on_error"),
+    *("final_step", "steps", "count", "aligned", "logged", "retention", "best", "complete", "loadable", "faithful"),
+    *("compact", "resumable", "stable_schedule", "latest", "relocatable", "pure", "on_error"),
 )
 
 

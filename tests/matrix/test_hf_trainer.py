@@ -12,6 +12,7 @@ from transformers import Trainer
 from jobs import hf
 from pytest_ckpt import Job, tiny
 from pytest_ckpt.contracts import builtin
+from pytest_ckpt.contracts.logging_saves import Logged
 from pytest_ckpt.contracts.moving import Relocatable
 from pytest_ckpt.contracts.purity import Pure
 from pytest_ckpt.contracts.stability import StableSchedule
@@ -30,7 +31,7 @@ pytestmark = pytest.mark.filterwarnings("default")
 def default_set(judge: Judge, train: Callable[[Job], object]) -> dict[str, Verdict]:
     """Judge a job by the default set, and by what resumes tell beyond that."""
     contracts = [contract for kind in builtin() if (contract := kind.default()) is not None]
-    return judge(train, *contracts, StableSchedule(), Relocatable(), Pure())
+    return judge(train, *contracts, StableSchedule(), Relocatable(), Pure(), Logged())
 
 
 def assert_all_hold(

@@ -11,6 +11,7 @@ import torch
 pytest.importorskip("lightning.pytorch")
 from jobs import pl
 from pytest_ckpt.contracts import builtin
+from pytest_ckpt.contracts.logging_saves import Logged
 from pytest_ckpt.contracts.moving import Relocatable
 from pytest_ckpt.contracts.purity import Pure
 from pytest_ckpt.contracts.saving import Count, FinalStep
@@ -35,7 +36,7 @@ EPOCHS: dict[str, Any] = {"every_n_epochs": 1, "save_top_k": -1}
 def default_set(judge: Judge, train: Callable[[Job], object], **given: Any) -> dict[str, Any]:
     """Judge a job by the default set, and by what resumes tell beyond that."""
     contracts: list[Contract] = [one for kind in builtin() if (one := kind.default()) is not None]
-    return judge(train, *contracts, StableSchedule(), Relocatable(), Pure(), **given)
+    return judge(train, *contracts, StableSchedule(), Relocatable(), Pure(), Logged(), **given)
 
 
 def assert_all_hold(

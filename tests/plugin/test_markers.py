@@ -38,9 +38,9 @@ def test_a_misspelt_marker(sessions: Sessions) -> None:
     assert snapshot(
         """\
 test_jobs.py::test_job: unknown contract marker ckpt_finalstep; did you mean ckpt_final_step? Known:
-  ckpt_final_step, ckpt_steps, ckpt_count, ckpt_aligned, ckpt_retention, ckpt_best, ckpt_complete,
-  ckpt_loadable, ckpt_faithful, ckpt_compact, ckpt_resumable, ckpt_stable_schedule, ckpt_latest,
-  ckpt_relocatable, ckpt_pure, ckpt_on_error\
+  ckpt_final_step, ckpt_steps, ckpt_count, ckpt_aligned, ckpt_logged, ckpt_retention, ckpt_best,
+  ckpt_complete, ckpt_loadable, ckpt_faithful, ckpt_compact, ckpt_resumable, ckpt_stable_schedule,
+  ckpt_latest, ckpt_relocatable, ckpt_pure, ckpt_on_error\
 """
     ) == marked(sessions, "ckpt_finalstep")
 
@@ -50,9 +50,9 @@ def test_a_marker_like_no_other(sessions: Sessions) -> None:
     assert snapshot(
         """\
 test_jobs.py::test_job: unknown contract marker ckpt_zzz. Known: ckpt_final_step, ckpt_steps,
-  ckpt_count, ckpt_aligned, ckpt_retention, ckpt_best, ckpt_complete, ckpt_loadable, ckpt_faithful,
-  ckpt_compact, ckpt_resumable, ckpt_stable_schedule, ckpt_latest, ckpt_relocatable, ckpt_pure,
-  ckpt_on_error\
+  ckpt_count, ckpt_aligned, ckpt_logged, ckpt_retention, ckpt_best, ckpt_complete, ckpt_loadable,
+  ckpt_faithful, ckpt_compact, ckpt_resumable, ckpt_stable_schedule, ckpt_latest, ckpt_relocatable,
+  ckpt_pure, ckpt_on_error\
 """
     ) == marked(sessions, "ckpt_zzz")
 
@@ -141,9 +141,9 @@ test_jobs.py::test_one[1]: ckpt_count(): missing a required argument: 'n'. Right
 test_jobs.py::test_one[2]: ckpt_count(): missing a required argument: 'n'. Right: ckpt_count(n, *,
   xfail=None)
 test_jobs.py::test_two: unknown contract marker ckpt_zount; did you mean ckpt_count? Known:
-  ckpt_final_step, ckpt_steps, ckpt_count, ckpt_aligned, ckpt_retention, ckpt_best, ckpt_complete,
-  ckpt_loadable, ckpt_faithful, ckpt_compact, ckpt_resumable, ckpt_stable_schedule, ckpt_latest,
-  ckpt_relocatable, ckpt_pure, ckpt_on_error\
+  ckpt_final_step, ckpt_steps, ckpt_count, ckpt_aligned, ckpt_logged, ckpt_retention, ckpt_best,
+  ckpt_complete, ckpt_loadable, ckpt_faithful, ckpt_compact, ckpt_resumable, ckpt_stable_schedule,
+  ckpt_latest, ckpt_relocatable, ckpt_pure, ckpt_on_error\
 """) == usage_error(sessions("-W", "ignore", "-k", "one"))
 
 
@@ -350,6 +350,7 @@ def test_the_manual(sessions: Sessions) -> None:
                 "@pytest.mark.ckpt_steps(steps=None, *, every=None, final=None, xfail=None)",
                 "@pytest.mark.ckpt_count(n, *, xfail=None)",
                 "@pytest.mark.ckpt_aligned(*, max_lost_steps=None, xfail=None)",
+                "@pytest.mark.ckpt_logged(*, pattern=None, xfail=None)",
                 "@pytest.mark.ckpt_retention(keep=None, *, best=None, xfail=None)",
                 "@pytest.mark.ckpt_best(metric=None, mode=None, *, path=None, xfail=None)",
                 "@pytest.mark.ckpt_complete(*, xfail=None)",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from jobs import hf
 from pytest_ckpt.contracts.alignment import Aligned
 from pytest_ckpt.contracts.best_model import Best
 from pytest_ckpt.contracts.completeness import Complete
+from pytest_ckpt.contracts.logging_saves import Logged
 from pytest_ckpt.contracts.resuming import Resumable
 from pytest_ckpt.contracts.retention import Retention
 from pytest_ckpt.contracts.saving import Count, FinalStep
@@ -74,6 +76,25 @@ def test_a_schedule_that_fits(judge: Judge) -> None:
     assert judge.baseline.saved_steps == (5, 10, 15, 20, 25, 30)
     assert "checkpoints of a stand-in" in verdicts["resumable"].sentence
     assert len(judge.lab.runs) == 1, "a rehearsal is not resumed"
+
+
+@saves_the_last
+@pytest.mark.parametrize("saves", [False, True])
+def test_a_log_that_tells_of_a_save(judge: Judge, *, saves: bool) -> None:
+    """Of a rehearsal, too, it is known whether what the job says is done."""
+
+    def train(job: Job) -> None:
+        trainer = rehearse(job, max_steps=50, save_steps=20)
+        sys.stdout.write(f"Training completed! Saving pre-trained model to {job.dir}/model\n")
+        if saves:
+            trainer.save_model(f"{job.dir}/model")
+
+    verdict = judge(train, Logged())["logged"]
+    if saves:
+        assert "all 4 announced saves were made, and what is kept is whole" == verdict.sentence
+    else:
+        assert "violated" == verdict.status, verdict
+        assert 'Saving pre-trained model to model", and writes no model there' in verdict.findings[0].title
 
 
 def test_the_verdict_lists_what_was_replaced(judge: Judge) -> None:
