@@ -6,9 +6,10 @@ log, which decides when a ModelCheckpoint with a monitor can save. For the other
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
+from pytest_ckpt.frameworks.lightning_manual import REAL_BATCHES, Updates, counts, schedulers
 from pytest_ckpt.records.rehearsal import Rehearsal
 
 if TYPE_CHECKING:
@@ -31,18 +32,12 @@ def rehearse(trainer: Any, asked: Rehearsing, *args: Any, **kwargs: Any) -> Any:
     given, *data = [kwargs.pop("model"), *args] if "model" in kwargs else args
     module = getattr(given, "_orig_mod", given)  # steps that torch.compile wraps would be traced
     asked.tell(Rehearsal(replaced=_REPLACED, world_size=asked.world_size, metric=str(script)))
-    if not module.automatic_optimization:  # there is no loop but its own
-        asked.reached(
-            f"training_step of {type(module).__name__} steps its optimizers by itself (automatic_optimization=False)"
-        )
-        asked.give_up()
-        return trainer
     if trainer.progress_bar_callback is not None:
         trainer.progress_bar_callback.disable()
     _note_saving(trainer, watch)
     with (
-        _stand_in_for(module, watch, script),
-        _light_loaders(watch),
+        _stand_in_for(module, watch, script, asked),
+        _light_loaders(watch, 1 if module.automatic_optimization else REAL_BATCHES),
         _one_of(trainer, asked.world_size),
         watch.errors(),
     ):
@@ -54,11 +49,13 @@ def rehearse(trainer: Any, asked: Rehearsing, *args: Any, **kwargs: Any) -> Any:
 
 
 @contextmanager
-def _stand_in_for(module: Any, watch: Watch, script: Script) -> Iterator[None]:
+def _stand_in_for(module: Any, watch: Watch, script: Script, asked: Rehearsing) -> Iterator[None]:
     """Give a module another class, whose steps log what the real ones log and compute nothing."""
     kind = type(module)
     own = {name: _step(name) for name in _STEPS if _defines(kind, name)}
-    module.__class__ = type(kind.__name__, (_Rehearsed, kind), {**own, "_rehearsal": _Parts(kind, watch, script)})
+    updates = Updates(asked.reached, kind.__name__)
+    parts = {"_rehearsal": _Parts(kind, watch, script, updates)}
+    module.__class__ = type(kind.__name__, (_Rehearsed, kind), {**own, **parts})
     try:
         yield
     finally:
@@ -68,18 +65,27 @@ def _stand_in_for(module: Any, watch: Watch, script: Script) -> Iterator[None]:
 class _Parts:
     """What a rehearsed module works with."""
 
-    def __init__(self, kind: Any, watch: Watch, script: Script) -> None:
+    def __init__(self, kind: Any, watch: Watch, script: Script, updates: Updates) -> None:
         import torch
 
-        from pytest_ckpt.frameworks.stand_in import CountingOptimizer, StandIn
+        from pytest_ckpt.frameworks.stand_in import StandIn
 
         self.kind = kind
         self.watch = watch
-        self.steps = _Steps(kind, script)
+        self.updates = updates
+        self.steps = _Steps(kind, script, updates)
         self.stand_in = StandIn(torch.nn.Module(), watch)
-        self.optimizer = CountingOptimizer(list(self.stand_in.parameters()), lr=1.0)
+        self.schedulers = 0
         self.loss = torch.ones(())
         self.of_weights = torch.nn.Module, torch.Tensor
+
+    def optimizer(self, number: int = 0) -> Any:
+        """Return a stand-in for an optimizer, which tells of its steps."""
+        from pytest_ckpt.frameworks.stand_in import CountingOptimizer
+
+        made = CountingOptimizer(list(self.stand_in.parameters()), lr=1.0)
+        made.register_step_post_hook(lambda *_: self.updates.made(number))
+        return made
 
 
 class _Rehearsed:
@@ -88,7 +94,15 @@ class _Rehearsed:
     _rehearsal: _Parts
 
     def configure_optimizers(self) -> Any:
-        return self._rehearsal.optimizer
+        parts: Any = self._rehearsal
+        if self.automatic_optimization:
+            return parts.optimizer()
+        with parts.watch.saving():  # only how many there are is asked for
+            optimizers, parts.schedulers = counts(parts.kind.configure_optimizers(self))
+        return [parts.optimizer(number) for number in range(optimizers)]
+
+    def lr_schedulers(self) -> Any:
+        return schedulers(self._rehearsal.schedulers)
 
     def backward(self, *_: Any, **__: Any) -> None:
         """Compute nothing."""
@@ -137,24 +151,29 @@ def _defines(kind: Any, name: str) -> bool:
 class _Steps:
     """Calls a step of a module where there is a real batch, and logs the same for the others."""
 
-    def __init__(self, kind: Any, script: Script) -> None:
+    def __init__(self, kind: Any, script: Script, updates: Updates) -> None:
         from pytest_ckpt.frameworks.stand_in_data import is_real
 
         self._is_real = is_real
         self._kind = kind
+        self._updates = updates
         self._script = script
         self._logged: dict[str, list[tuple[str, tuple[Any, ...], dict[str, Any]]]] = {}
         self._learning = ""
 
     def run(self, module: Any, name: str, *args: Any, **kwargs: Any) -> None:
         """Call the real step, or log what it logged."""
+        by_hand = name == "training_step" and not module.automatic_optimization
         if not all(map(self._is_real, (*args, *kwargs.values()))):
             for metric, positional, given in self._logged.get(name, ()):
                 module.log(metric, None, *positional, **{"batch_size": 1, **given})
+            if by_hand:
+                self._updates.repeat(module)
             return
         self._logged[name], self._learning = [], name
         try:
-            getattr(self._kind, name)(module, *args, **kwargs)
+            with self._updates.learning() if by_hand else nullcontext():
+                getattr(self._kind, name)(module, *args, **kwargs)
         finally:
             self._learning = ""
 
@@ -176,8 +195,8 @@ class _Steps:
 
 
 @contextmanager
-def _light_loaders(watch: Watch) -> Iterator[None]:
-    """Have each loader, whoever makes it, read the first batch of an epoch and no more."""
+def _light_loaders(watch: Watch, real_batches: int) -> Iterator[None]:
+    """Have each loader, whoever makes it, read so many batches of an epoch and no more."""
     from torch.utils.data import DataLoader
 
     from pytest_ckpt.frameworks.stand_in_data import begin_epoch, without_reading
@@ -186,7 +205,7 @@ def _light_loaders(watch: Watch) -> Iterator[None]:
 
     def iterate(loader: Any) -> Any:
         if not begin_epoch(loader):
-            without_reading(loader, watch, real_batches=1)
+            without_reading(loader, watch, real_batches=real_batches)
         return original(loader)
 
     DataLoader.__iter__ = iterate  # type: ignore[method-assign]

@@ -171,12 +171,72 @@ def test_what_saves_more_is_none_of_it(judge: Judge) -> None:
     assert judge(lambda j: job(j, module=module_that("saves more")), FinalStep())["final_step"].status == "held"
 
 
-def test_a_module_that_steps_by_itself(judge: Judge) -> None:
-    """Manual optimization is the module's own loop, which a stand-in can't make."""
-    job = partial(fit, saving={"every_n_train_steps": 5, "save_top_k": -1})
-    verdict = judge(lambda j: job(j, module=pl.two_optimizers(PACKAGE)), FinalStep())["final_step"]
+def by_hand(*, schedules: bool = False, every: int = 1) -> Any:
+    """Return a module of two networks, whose optimizers it steps by itself; the second every so many batches."""
+    base: Any = type(pl.two_optimizers(PACKAGE))
+
+    class Pair(base):  # type: ignore[misc]
+        batches = 0
+
+        def training_step(self, batch: Any, _: int) -> None:
+            self.batches += 1
+            for net, update in zip((self.one, self.two), self.optimizers(), strict=True):
+                if net is self.one or self.batches % every == 0:
+                    self.manual_backward(torch.nn.functional.cross_entropy(net(batch[0]), batch[1]))
+                    update.step()
+                    update.zero_grad()
+            for schedule in self.lr_schedulers() or []:
+                schedule.step()
+
+        def configure_optimizers(self) -> Any:
+            updates = super().configure_optimizers()
+            found = [torch.optim.lr_scheduler.StepLR(update, 5) for update in updates]
+            return (updates, found) if schedules else updates
+
+    return Pair()
+
+
+@pytest.mark.parametrize("schedules", [False, True])
+@pytest.mark.parametrize(("every", "status"), [(5, "violated"), (10, "held")])
+def test_a_module_that_steps_by_itself(judge: Judge, every: int, status: str, *, schedules: bool) -> None:
+    """Two optimizers count twice (bug PL-15): the same is said as of the real run."""
+
+    def job(job: Job, *, rehearsed: bool) -> None:
+        saving = {"every_n_train_steps": every, "save_top_k": -1}
+        fit(job, saving=saving, module=by_hand(schedules=schedules), max_epochs=10, rehearsed=rehearsed)
+
+    real = judge(partial(job, rehearsed=False), Count(None), FinalStep())
+    ours = judge(partial(job, rehearsed=True), Count(None), FinalStep())
+    assert [status, "held"] == [verdict.status for verdict in ours.values()], ours
+    assert [verdict.sentence for verdict in real.values()] == [verdict.sentence for verdict in ours.values()]
+
+
+def test_one_optimizer_by_hand(judge: Judge) -> None:
+    """A single optimizer is not in a list."""
+    base: Any = type(pl.model(PACKAGE))
+
+    class Net(base):  # type: ignore[misc]
+        automatic_optimization = False
+
+        def training_step(self, batch: Any, number: int) -> None:
+            update = self.optimizers()
+            self.manual_backward(super().training_step(batch, number))
+            update.step()
+            self.lr_schedulers().step()
+
+    saving = {"every_n_train_steps": 4, "save_top_k": -1}
+    assert "held" == judge(partial(fit, saving=saving, module=Net(), max_epochs=10), Count(12))["count"].status
+    assert 50 == judge.baseline.last_step
+
+
+def test_a_module_that_steps_now_and_then(judge: Judge) -> None:
+    """What differs from batch to batch can't be repeated."""
+    job = partial(fit, saving={"every_n_train_steps": 5, "save_top_k": -1}, module=by_hand(every=3))
+    verdict = judge(job, FinalStep())["final_step"]
     assert "inconclusive" == verdict.status
-    assert "training_step of Pair steps its optimizers by itself" in verdict.sentence
+    assert "training_step of Pair does not step the same optimizers in each batch: numbers 0 in one, numbers 0, 1" in (
+        verdict.sentence
+    )
 
 
 def test_the_weights_stay_as_they_were(judge: Judge) -> None:
