@@ -9,6 +9,7 @@ import pytest_torch  # type: ignore[import-not-found,unused-ignore]  # has an en
 import torch
 
 from jobs import hf, pl, plain
+from pytest_ckpt.frameworks import builtin
 from pytest_ckpt.runs.job import Job
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def loads(case: Case, directory: Path) -> None:
     """
     case.prepare(directory)
     assert case.train is not None
-    case.train(Job(directory))
+    case.train(Job(directory, frameworks=builtin()))
     newest = max(_weights(directory), key=lambda path: (path.stat().st_mtime_ns, path.name))
     pytest_torch.assert_checkpoint_loads(_model(case, directory), _read(newest))
 
@@ -102,18 +103,18 @@ def _lightning_model(module: Any) -> Callable[[], Any]:
 
 
 def _captured(case: Case, directory: Path, module: Any, name: str) -> dict[str, Any]:
-    """Return the keyword arguments with which a job calls a function of its module, instead of training."""
+    """Return the keyword arguments with which a job calls a function of its module, instead of training; none if it does not."""
     assert case.train is not None
     with mock.patch.object(module, name) as called:
-        case.train(Job(directory))
-    return dict(called.call_args.kwargs)
+        case.train(Job(directory, frameworks=builtin()))
+    return dict(called.call_args.kwargs) if called.called else {}
 
 
 def _resume_hf(case: Case, directory: Path) -> None:
     given = _captured(case, directory, hf, "run")
 
     def make_setup() -> Any:
-        trainer = hf.trainer(Job(directory), **given)
+        trainer = hf.trainer(Job(directory, frameworks=builtin()), **given)
         trainer.create_optimizer_and_scheduler(STEPS)
         setup = pytest_torch.TrainingSetup(trainer.model, trainer.optimizer, trainer.lr_scheduler)
         setup.trainer = trainer
@@ -223,7 +224,7 @@ def _resume_plain(directory: Path) -> None:
 
     def saver(setup: Any) -> plain.Saver:
         parts = {"model": setup.model, "optimizer": setup.optimizer, "scheduler": setup.scheduler}
-        job = Job(directory)
+        job = Job(directory, frameworks=builtin())
         job._resume_from = str(directory / f"step_{STEPS // 2}.pt")  # noqa: SLF001 - as the engine sets it
         return plain.Saver(job, forget=["scheduler"], **parts)
 
