@@ -13,6 +13,7 @@ from pytest_ckpt.contracts.base import Evidence, NoAdvice
 from pytest_ckpt.contracts.rehearsing import planned, verdict
 from pytest_ckpt.experiments.conditions import prepare, seed_of
 from pytest_ckpt.records.experiment import BASELINE
+from pytest_ckpt.records.verdict import Timeline
 from pytest_ckpt.runs.child import RunPlan
 from pytest_ckpt.runs.launch import Launcher
 from pytest_ckpt.runs.recording import Recorder, took_part
@@ -113,6 +114,13 @@ class Lab:
     def evidence(self) -> Evidence:
         """The runs made so far, for contracts to judge."""
         return Evidence(runs=dict(self.runs), advisor=self._advisor())
+
+    @property
+    def timeline(self) -> Timeline:
+        """Which steps of the baseline were trained, saved and kept."""
+        run = self.run()
+        kept = {run.step_of(checkpoint) for checkpoint in run.kept if not checkpoint.foreign}
+        return Timeline(steps=run.last_step, saved=run.saved_steps, kept=tuple(sorted(kept)))
 
     def leave(self, look: int = -1) -> None:
         """Make the job's directory what it was at a look of the baseline, the last one by default."""

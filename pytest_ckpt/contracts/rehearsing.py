@@ -42,6 +42,8 @@ def verdict(contract: Contract, evidence: Evidence) -> Verdict:
 
 def _notes(rehearsal: Rehearsal) -> Iterable[str]:
     yield f"rehearsed with stand-ins for {', '.join(rehearsal.replaced)}; all else was the real loop"
+    if rehearsal.origin:
+        yield f"the schedule is that of {rehearsal.origin}"
     if rehearsal.metric:
         yield f"evaluations answered: {rehearsal.metric}"
     if rehearsal.world_size > 1:

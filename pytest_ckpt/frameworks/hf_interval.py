@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pytest_ckpt.records.intervals import divisors_near, multiples_near
 from pytest_ckpt.records.verdict import Advice
@@ -12,6 +12,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from pytest_ckpt.records.run import FrameworkFacts
+
+
+#: `num_train_epochs` of a Trainer that was not told any.
+_DEFAULT_EPOCHS: Final = 3
+#: How many times as many saves as were asked for may be advised.
+_NEAR: Final = 4
 
 
 def interval_of(facts: FrameworkFacts) -> int:
@@ -61,9 +67,9 @@ def _asked(facts: FrameworkFacts) -> float:
 
 
 def _epochs(facts: FrameworkFacts) -> int:
-    """Return the number of epochs, if that governs the length of the run and is a whole one."""
+    """Return the number of epochs that was asked for, if it is a whole one; beside `max_steps` the default means nothing."""
     epochs, limit = float(facts.settings.get("num_train_epochs") or 0), float(facts.settings.get("max_steps") or 0)
-    return int(epochs) if limit <= 0 and epochs.is_integer() else 0
+    return int(epochs) if epochs.is_integer() and (limit <= 0 or epochs != _DEFAULT_EPOCHS) else 0
 
 
 def _per_epoch(facts: FrameworkFacts, total: int, epochs: int) -> Iterator[int]:
@@ -75,6 +81,7 @@ def _per_epoch(facts: FrameworkFacts, total: int, epochs: int) -> Iterator[int]:
     wanted = 1 / asked / epochs if epochs and 0 < asked < 1 else 0.0
     if not wanted or not math.isclose(wanted, round(wanted), rel_tol=1e-6):
         return
-    fits = [n for n in range(1, total // epochs + 1) if total % math.ceil(total / (n * epochs)) == 0]
+    most = min(total // epochs, _NEAR * round(wanted))
+    fits = [n for n in range(1, most + 1) if total % math.ceil(total / (n * epochs)) == 0]
     yield from [n for n in fits if n < round(wanted)][-1:]
     yield from [n for n in fits if n > round(wanted)][:1]

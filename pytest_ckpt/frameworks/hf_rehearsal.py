@@ -58,7 +58,7 @@ def rehearse(trainer: Any, asked: Rehearsing) -> Any:
     metric = str(script) if _evaluates(trainer) else ""
     for reached in _deciding(trainer):
         asked.reached(reached)
-    asked.tell(Rehearsal(replaced=tuple(replaced), world_size=asked.world_size, metric=metric))
+    asked.tell(Rehearsal(replaced=tuple(replaced), world_size=asked.world_size, metric=metric, origin=asked.origin))
     _replace_model(trainer, watch)
     _replace_data(trainer, watch)
     _note_saving(trainer, watch)

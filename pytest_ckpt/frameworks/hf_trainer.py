@@ -15,6 +15,7 @@ from pytest_ckpt.records.run import FrameworkFacts
 if TYPE_CHECKING:
     from types import ModuleType
 
+    from pytest_ckpt.configs.schedule import Schedule
     from pytest_ckpt.frameworks.protocol import Observer, Rehearsing, Start
     from pytest_ckpt.records.checkpoint import Checkpoint
     from pytest_ckpt.records.run import RunRecord
@@ -92,6 +93,12 @@ class HFTrainer:
             message = f"ckpt_job.rehearse(trainer) of transformers takes no further arguments; got {args} {kwargs}"
             raise InvalidArgument(message)
         return hf_rehearsal.rehearse(trainer, asked)
+
+    def configured(self, schedule: Schedule, output_dir: str) -> object:
+        """Return a Trainer with the schedule of a configuration file."""
+        from pytest_ckpt.frameworks import hf_configured
+
+        return hf_configured.configured(schedule, output_dir)
 
     # -- in the pytest process ---------------------------------------------------------------------------------------
 

@@ -31,7 +31,7 @@ def rehearse(trainer: Any, asked: Rehearsing, *args: Any, **kwargs: Any) -> Any:
     watch, script = Watch(asked), Script(asked.metric)
     given, *data = [kwargs.pop("model"), *args] if "model" in kwargs else args
     module = getattr(given, "_orig_mod", given)  # steps that torch.compile wraps would be traced
-    asked.tell(Rehearsal(replaced=_REPLACED, world_size=asked.world_size, metric=str(script)))
+    asked.tell(Rehearsal(replaced=_REPLACED, world_size=asked.world_size, metric=str(script), origin=asked.origin))
     if trainer.progress_bar_callback is not None:
         trainer.progress_bar_callback.disable()
     _note_saving(trainer, watch)

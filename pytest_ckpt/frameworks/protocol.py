@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from types import ModuleType
 
+    from pytest_ckpt.configs.schedule import Schedule
     from pytest_ckpt.records.checkpoint import Checkpoint
     from pytest_ckpt.records.loading import Loading
     from pytest_ckpt.records.rehearsal import Rehearsal
@@ -34,6 +35,7 @@ class Rehearsing:
     Attributes:
         metric: what evaluations answer; None leaves it to the framework's stand-in, which always answers 1.
         world_size: how many processes the schedule is to be worked out for; this process is the first of them.
+        origin: where the schedule comes from if not from the job's own code, as part of a sentence.
         tell: to be called once before training begins.
         reached: to be called with who read what, where something met a stand-in that needs the real thing.
         give_up: to be called where the loop can't go on after that; ends the process, but for one under a debugger.
@@ -44,6 +46,7 @@ class Rehearsing:
     tell: Callable[[Rehearsal], None]
     reached: Callable[[str], None]
     give_up: Callable[[], None]
+    origin: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,3 +172,11 @@ class Rehearses(Protocol):
         Saves, callbacks, evaluation points and the data set's length stay the real ones. Whatever is read of a stand-in
         that only the real thing has is told by `asked.reached`.
         """
+
+
+@runtime_checkable
+class Configured(Protocol):
+    """A framework that can make a trainer of what a configuration file says; not all can."""
+
+    def configured(self, schedule: Schedule, output_dir: str) -> object:
+        """Return a trainer for `rehearse`, with that schedule and without anything else of the real run."""

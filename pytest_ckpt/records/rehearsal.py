@@ -15,10 +15,12 @@ class Rehearsal(Record):
         replaced: what something else stood in for, such as `the model`.
         reached: what of the job, or of its framework, met a stand-in where it needs the real thing; each names who read what.
         world_size: processes that the schedule was worked out for; one of them was run.
+        origin: where the schedule comes from if not from the job's own code, as part of a sentence.
         metric: what evaluations answered, in a few words; empty if nothing was evaluated.
     """
 
     replaced: tuple[str, ...] = ()
     reached: tuple[str, ...] = ()
     world_size: int = 1
+    origin: str = ""
     metric: str = ""

@@ -34,7 +34,7 @@ def explain(verdict: Verdict, result: JobResult, nodeid: str) -> str:
     Args:
         verdict: of that contract.
         result: of the job that was judged.
-        nodeid: of the item, to repeat it.
+        nodeid: of the item, to repeat it; empty where there is none.
     """
     return "\n".join(_lines(verdict, result, nodeid))
 
@@ -52,7 +52,8 @@ def _lines(verdict: Verdict, result: JobResult, nodeid: str) -> Iterator[str]:
         yield from _labelled("saves", _drawn(result.timeline))
     for kept in result.kept_dirs:
         yield from _labelled("kept", filter(None, directory_and_content(kept)))
-    yield f"{_label('repeat')}{repeat(nodeid)}"
+    if nodeid:
+        yield f"{_label('repeat')}{repeat(nodeid)}"
 
 
 def repeat(nodeid: str) -> str:

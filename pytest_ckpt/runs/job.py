@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_ckpt.configs import read
 from pytest_ckpt.errors import InvalidArgument
-from pytest_ckpt.frameworks.protocol import Rehearses, Rehearsing
+from pytest_ckpt.frameworks.protocol import Configured, Rehearses, Rehearsing
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable
 
     from pytest_ckpt.frameworks.protocol import Framework, Metric, Start
@@ -128,6 +131,32 @@ class Job:
         )
         raise InvalidArgument(message)
 
+    def rehearse_config(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        dataset_len: int | None = None,
+        metric: Metric = None,
+        world_size: int = 1,
+    ) -> object:
+        """Rehearse the run that a configuration file describes; see `rehearse`.
+
+        Args:
+            path: of a YAML or JSON file of Axolotl, of LLaMA-Factory, or with arguments of transformers.
+            dataset_len: samples that the trainer is given, for all processes together; counted where the file names local
+                data and nothing but a split for validation stands between them and the trainer.
+            metric: what evaluations answer.
+            world_size: how many processes the real run has.
+
+        Raises:
+            InvalidArgument: the file can't be read, is of no known kind, or does not say how long the run is.
+        """
+        asked = self._rehearsing(metric, world_size)
+        schedule = read(path, dataset_len=dataset_len, world_size=world_size)
+        framework = next(one for one in self._frameworks if isinstance(one, Configured) and isinstance(one, Rehearses))
+        trainer = framework.configured(schedule, self.dir)
+        return framework.rehearse(trainer, replace(asked, origin=f"{Path(path).name}, {schedule.origin}"))
+
     def rehearse(
         self, trainer: object, *args: object, metric: Metric = None, world_size: int = 1, **kwargs: object
     ) -> object:
@@ -147,22 +176,7 @@ class Job:
         Raises:
             InvalidArgument: no known framework rehearses such an object, or an argument makes no sense.
         """
-        processes: object = world_size
-        if isinstance(processes, bool) or not isinstance(processes, int) or processes < 1:
-            message = f"world_size must be the number of processes of the real run, 1 or more; got {world_size!r}"
-            raise InvalidArgument(message)
-        for values in metric.values() if isinstance(metric, Mapping) else [metric]:
-            given: object = values
-            if isinstance(given, str) or (isinstance(given, Sequence) and not given):
-                message = f"metric must say what evaluations answer: numbers, or a function of the step; got {metric!r}"
-                raise InvalidArgument(message)
-        asked = Rehearsing(
-            metric=metric,
-            world_size=world_size,
-            tell=self._on_rehearsal,
-            reached=self._on_reached,
-            give_up=self._on_give_up,
-        )
+        asked = self._rehearsing(metric, world_size)
         for framework in self._frameworks:
             if framework.drives(trainer) and isinstance(framework, Rehearses):
                 return framework.rehearse(trainer, asked, *args, **kwargs)
@@ -172,6 +186,25 @@ class Job:
             f"rehearses (these do: {names}). Train it with ckpt_job.train instead, or by itself."
         )
         raise InvalidArgument(message)
+
+    def _rehearsing(self, metric: Metric, world_size: int) -> Rehearsing:
+        """Return what is asked of a rehearsal, if it makes sense."""
+        processes: object = world_size
+        if isinstance(processes, bool) or not isinstance(processes, int) or processes < 1:
+            message = f"world_size must be the number of processes of the real run, 1 or more; got {world_size!r}"
+            raise InvalidArgument(message)
+        for values in metric.values() if isinstance(metric, Mapping) else [metric]:
+            given: object = values
+            if isinstance(given, str) or (isinstance(given, Sequence) and not given):
+                message = f"metric must say what evaluations answer: numbers, or a function of the step; got {metric!r}"
+                raise InvalidArgument(message)
+        return Rehearsing(
+            metric=metric,
+            world_size=world_size,
+            tell=self._on_rehearsal,
+            reached=self._on_reached,
+            give_up=self._on_give_up,
+        )
 
     def enter(  # noqa: PLR0913 - all that an experiment decides
         self,

@@ -17,7 +17,7 @@ from filelock import FileLock
 
 from pytest_ckpt.errors import HarnessError
 from pytest_ckpt.lab import Lab, LabSettings
-from pytest_ckpt.records.verdict import JobResult, Timeline
+from pytest_ckpt.records.verdict import JobResult
 from pytest_ckpt.shell.failing import explained, failure, full_disk, kept, sections, unobserved
 
 if TYPE_CHECKING:
@@ -141,11 +141,7 @@ def _judge(lab: Lab, test: str, contracts: Sequence[Contract], started: float) -
     return replace(
         result,
         verdicts=tuple(verdicts),
-        timeline=Timeline(
-            steps=baseline.last_step,
-            saved=baseline.saved_steps,
-            kept=tuple(sorted({baseline.step_of(c) for c in baseline.kept if not c.foreign})),
-        ),
+        timeline=lab.timeline,
         experiments=tuple((run.experiment.title, f"{run.outcome.seconds:.2f}") for run in lab.runs.values()),
         sections=sections(lab) if broken else (),
         kept_dirs=(f"{lab.folder}: the runs' journals and copies of their checkpoints",) if broken else (),

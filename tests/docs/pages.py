@@ -21,8 +21,8 @@ from markdown_it import MarkdownIt
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 _COMMENT: Final = re.compile(r"<!-- (shown|not run|files): (.*?) -->")
-_FILE_NAME: Final = re.compile(r"^# ([\w./-]+\.(?:py|toml|ini))$")
-_RUN: Final = frozenset({"python", "toml", "ini", "diff", "console"})
+_FILE_NAME: Final = re.compile(r"^# ([\w./-]+\.(?:py|toml|ini|yml))$")
+_RUN: Final = frozenset({"python", "toml", "ini", "yaml", "diff", "console"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

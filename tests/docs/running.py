@@ -55,11 +55,16 @@ class Warm:
             text=True,
         )
 
-    def pytest(self, arguments: list[str], folder: Path) -> str:
-        """Run pytest in `folder/work` and return what it prints."""
+    def run(self, program: str, arguments: list[str], folder: Path) -> str:
+        """Run pytest, or the command of this package, in `folder/work` and return what it prints."""
         output = folder / "output"
         environment = _environment(PYTEST_DEBUG_TEMPROOT=str(folder))
-        request = {"arguments": arguments, "folder": str(folder / "work"), "environment": environment}
+        request = {
+            "program": program,
+            "arguments": arguments,
+            "folder": str(folder / "work"),
+            "environment": environment,
+        }
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps({**request, "output": str(output)}) + "\n")
@@ -117,16 +122,18 @@ class Reader:
         """Run the commands of a block; yield each with its output."""
         for line in block.lines:
             if line.startswith("$ "):
-                text = self.warm.pytest(self._arguments(line, block), self.folder)
+                text = self.warm.run(*self._program(line, block), self.folder)
                 yield line
                 yield from shown(portable(text).splitlines(), block.notes.get("shown", _DEFAULT))
 
-    def _arguments(self, line: str, block: Block) -> list[str]:
-        program, *arguments = shlex.split(line.removeprefix("$ "), comments=True)
-        if program != "pytest":
-            message = f"{self.page.name}:{block.line}: {program} can't be run here; say why the block is not run"
-            raise ValueError(message)
-        return arguments
+    def _program(self, line: str, block: Block) -> tuple[str, list[str]]:
+        """Return which program a line runs, and its arguments."""
+        words = shlex.split(line.removeprefix("$ "), comments=True)
+        for start in (["pytest"], ["python", "-m", "pytest_ckpt"]):
+            if words[: len(start)] == start:
+                return start[-1], words[len(start) :]
+        message = f"{self.page.name}:{block.line}: {words[0]} can't be run here; say why the block is not run"
+        raise ValueError(message)
 
 
 def _changed(path: Path, block: Block) -> str:

@@ -12,7 +12,7 @@ import traceback
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 
 def main() -> None:
@@ -32,8 +32,10 @@ def main() -> None:
 
 
 def become_pytest(request: Mapping[str, Any]) -> NoReturn:
-    """Be what `pytest ARGUMENTS` is in that folder and environment."""
+    """Be what `pytest ARGUMENTS`, or `python -m pytest_ckpt ARGUMENTS`, is in that folder and environment."""
     import pytest
+
+    from pytest_ckpt import command
 
     code = 70
     try:
@@ -43,8 +45,10 @@ def become_pytest(request: Mapping[str, Any]) -> NoReturn:
         os.chdir(request["folder"])
         os.environ.clear()
         os.environ.update(request["environment"])
-        sys.argv[:] = ["pytest", *request["arguments"]]
-        code = int(pytest.main(request["arguments"]))
+        programs: Mapping[str, Callable[[list[str]], int]] = {"pytest": pytest.main, "pytest_ckpt": command.main}
+        program = programs[request["program"]]
+        sys.argv[:] = [request["program"], *request["arguments"]]
+        code = int(program(request["arguments"]))
     except BaseException:  # noqa: BLE001 - nothing may go on as if it were the parent
         traceback.print_exc()
     finally:
