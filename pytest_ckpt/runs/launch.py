@@ -65,16 +65,20 @@ class Launcher:
     def side_by_side(self, plans: Iterable[RunPlan]) -> Generator[tuple[RunPlan, Ended]]:
         """Run plans, each of which says where its directory lies, and yield them as they end.
 
-        A plan is asked for when there is room for it. Closing the iterator kills what still runs.
+        The next plan is asked for while the others run, so that it can start as soon as there is room. Closing the iterator
+        kills what still runs.
         """
         running: dict[ForkedRun, RunPlan] = {}
         waiting = iter(plans)
         try:
             running.update((self._fork(plan), plan) for plan in islice(waiting, self.processes))
+            upcoming = next(waiting, None)
             while running:
                 run = first_to_end(list(running))
                 ended = run.end()
-                running.update((self._fork(plan), plan) for plan in islice(waiting, 1))
+                if upcoming is not None:
+                    running[self._fork(upcoming)] = upcoming
+                    upcoming = next(waiting, None)
                 yield running[run], ended
                 run.close()
                 del running[run]
