@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pytest_ckpt.records.verdict import Finding, Timeline, Verdict, held, not_applicable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+_NOT_ALL_SMALLER: Final = "a smaller combination that was not tried may break, too"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,10 +45,11 @@ def combined(outcomes: Sequence[Outcome], *, total: int, skipped: int = 0, all_s
     """
     tried = len(outcomes) + skipped
     first = outcomes[0].verdict
-    notes = (*(() if tried == total else (_sampled(tried, total),)), *_common_notes(outcomes))
     shown = reported(outcomes)
+    breaks = shown is not None and shown.verdict.status == "violated"
+    notes = (*(() if tried == total else (_sampled(tried, total, breaks=breaks),)), *_common_notes(outcomes))
     if shown is not None:
-        more = () if all_smaller or shown.verdict.status != "violated" else (_not_all_smaller(),)
+        more = (_NOT_ALL_SMALLER,) if breaks and not all_smaller else ()
         return _of(shown, _counted(outcomes, total, skipped), (*notes, *more))
     count = Counter(outcome.verdict.status for outcome in outcomes)
     if not count["held"]:
@@ -84,12 +87,9 @@ def _all_hold(number: int, not_applicable_to: int, total: int) -> str:
     return f"all {number} combinations that were judged hold, of {total}{elsewhere}"
 
 
-def _sampled(tried: int, total: int) -> str:
-    return f"{tried} of {total} combinations were tried, the corners and an even sample; ckpt_sweep(most={total}) tries all"
-
-
-def _not_all_smaller() -> str:
-    return "a smaller combination that was not tried may break, too"
+def _sampled(tried: int, total: int, *, breaks: bool) -> str:
+    how = "corners, an even sample, and smaller ones than what broke" if breaks else "corners and an even sample"
+    return f"{tried} of {total} combinations were tried: {how}; ckpt_sweep(most={total}) tries all"
 
 
 def _common_notes(outcomes: Sequence[Outcome]) -> tuple[str, ...]:

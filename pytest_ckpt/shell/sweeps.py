@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
@@ -30,7 +30,8 @@ class Swept:
 def take_arguments(metafunc: pytest.Metafunc) -> None:
     """Have pytest look for no fixtures behind the arguments that a sweep gives; what is wrong is told of by `sweep_of`."""
     mark = sweep_mark(metafunc.definition)
-    names = [name for name in mark.kwargs if name != "most"] if mark is not None else []
+    given = [name for name in mark.kwargs if name != "most"] if mark is not None else []
+    names = [name for name in given if not _has_default(metafunc.function, name)]
     takes = inspect.signature(metafunc.function).parameters
     if names and all(name in takes and not _taken(metafunc.definition, name) for name in names):
         metafunc.parametrize(names, [[Swept() for _ in names]], ids=[pytest.HIDDEN_PARAM])
@@ -72,7 +73,7 @@ def _short(value: object) -> str:
 
 
 def _check_argument(item: pytest.Function, name: str) -> None:
-    if isinstance(item.callspec.params.get(name), Swept):
+    if isinstance(item.callspec.params.get(name), Swept) or _has_default(item.obj, name):
         return
     takes = inspect.signature(item.obj).parameters
     if name not in takes:
@@ -83,6 +84,12 @@ def _check_argument(item: pytest.Function, name: str) -> None:
         raise InvalidArgument(message)
     message = f"{_NAME} of a set of parameters can't be followed; put it on the function, its class or its module"
     raise InvalidArgument(message)
+
+
+def _has_default(function: Callable[..., object], name: str) -> bool:
+    """Say whether a function has a value for an argument, for which pytest then looks for nothing."""
+    parameter = inspect.signature(function).parameters.get(name)
+    return parameter is not None and parameter.default is not inspect.Parameter.empty
 
 
 def _taken(item: pytest.Function, name: str) -> str:
