@@ -20,8 +20,8 @@ from pytest_ckpt.fixtures import (  # noqa: F401 - pytest finds fixtures in the 
 )
 from pytest_ckpt.settings import settings_key
 from pytest_ckpt.shell.collecting import PARAMETER, contract_names, keep_own_marks, late, report_problems, tie
-from pytest_ckpt.shell.known import asked_key, frameworks_of, is_contract_item, registry_of, test_key
-from pytest_ckpt.shell.names import BUILTIN, DEFAULT_SET, PREFIX, contract_marks
+from pytest_ckpt.shell.known import asked_key, frameworks_of, is_contract_item, registry_of, sweep_key, test_key
+from pytest_ckpt.shell.names import BUILTIN, DEFAULT_SET, PREFIX, SWEEP, sweep_mark
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -67,7 +67,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("markers") or config.hook.pytest_ckpt_contracts.get_hookimpls():
         lines = list(registry_of(config).lines())
     else:  # most runs ask for no contract; loading them takes longer than all the rest
-        lines = [f"{PREFIX}{name}: a checkpoint contract, see pytest --markers" for name in (DEFAULT_SET, *BUILTIN)]
+        lines = [
+            f"{PREFIX}{name}: a checkpoint contract, see pytest --markers" for name in (DEFAULT_SET, SWEEP, *BUILTIN)
+        ]
     for line in lines:
         config.addinivalue_line("markers", line)
     if config.hook.pytest_ckpt_frameworks.get_hookimpls():
@@ -97,6 +99,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> Generator[None, object, 
     result = yield
     names = contract_names(metafunc)
     if names:
+        if sweep_mark(metafunc.definition) is not None:
+            from pytest_ckpt.shell.sweeps import take_arguments
+
+            take_arguments(metafunc)
         metafunc.fixturenames.append(PARAMETER)
         metafunc.parametrize(PARAMETER, names, ids=names)
     return result
@@ -108,9 +114,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     report_problems(config, items, [problem for item in items if (problem := tie(config, item))])
     keep_own_marks([item for item in items if is_contract_item(item)])
     result = yield
-    report_problems(
-        config, items, [late(item) for item in items if contract_marks(item) and not is_contract_item(item)]
-    )
+    report_problems(config, items, [told for item in items if (told := late(item))])
     return result
 
 
@@ -182,6 +186,9 @@ def _run(item: pytest.Function, jobs: JobSession, test: str) -> JobResult:
     from pytest_ckpt.shell.marks import fixtures_of
     from pytest_ckpt.shell.trainers import live_trainers, warning_on
 
+    sweep = item.stash.get(sweep_key, None)
+    if sweep is not None:
+        item.funcargs.update(sweep.first)  # for a debugger
     arguments = fixtures_of(item.obj, item.funcargs)
     body = partial(item.obj, **arguments)
     job = cast("Job", item.funcargs["ckpt_job"])
@@ -191,7 +198,7 @@ def _run(item: pytest.Function, jobs: JobSession, test: str) -> JobResult:
     if item.config.getoption("usepdb") or item.config.getoption("trace"):
         call_in_process(item, job)
         body = partial(without_breakpoints, body)
-    return jobs.run(test, job, body, reseed=not trainers)
+    return jobs.run(test, job, body, reseed=not trainers, sweep=sweep)
 
 
 @pytest.hookimpl(wrapper=True)

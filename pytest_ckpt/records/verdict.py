@@ -34,6 +34,26 @@ class Finding(Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Timeline(Record):
+    """The steps of a job and what was saved of them, for drawing.
+
+    Attributes:
+        steps: how many optimizer steps were trained.
+        saved: the steps that were saved at some time.
+        kept: those still on disk at the end.
+    """
+
+    steps: int
+    saved: tuple[int, ...] = ()
+    kept: tuple[int, ...] = ()
+
+    @property
+    def lost(self) -> int:
+        """How many steps were trained after the newest kept checkpoint."""
+        return self.steps - max(self.kept, default=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict(Record):
     """What one contract concluded about one job.
 
@@ -43,6 +63,7 @@ class Verdict(Record):
         sentence: the verdict in one line, with numbers.
         findings: the details, the most important first.
         notes: what was seen and is not a violation.
+        timeline: of the run that it is on, where the job was run with several settings.
     """
 
     contract: str
@@ -50,6 +71,7 @@ class Verdict(Record):
     sentence: str
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
+    timeline: Timeline | None = None
 
     @property
     def ok(self) -> bool:
@@ -86,33 +108,13 @@ def not_applicable(contract: str, sentence: str) -> Verdict:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Timeline(Record):
-    """The steps of a job and what was saved of them, for drawing.
-
-    Attributes:
-        steps: how many optimizer steps were trained.
-        saved: the steps that were saved at some time.
-        kept: those still on disk at the end.
-    """
-
-    steps: int
-    saved: tuple[int, ...] = ()
-    kept: tuple[int, ...] = ()
-
-    @property
-    def lost(self) -> int:
-        """How many steps were trained after the newest kept checkpoint."""
-        return self.steps - max(self.kept, default=0)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class JobResult(Record):
     """All that one test's job came to: written once, read by each of the test's items.
 
     Attributes:
         test: the node id without the contract.
         verdicts: one per selected contract.
-        timeline: of the baseline; None if it could not be run.
+        timeline: of the baseline; None if it could not be run, or was with several settings that all hold.
         frameworks: names and versions.
         experiments: titles of the runs that were made, with their seconds.
         sections: captured output of the baseline, and of a run that failed, by title.

@@ -48,8 +48,9 @@ def _lines(verdict: Verdict, result: JobResult, nodeid: str) -> Iterator[str]:
     yield from _findings(verdict.findings, why)
     for note in verdict.notes:
         yield from _paragraph(f"note: {note}")
-    if result.timeline is not None:
-        yield from _labelled("saves", _drawn(result.timeline))
+    steps = verdict.timeline or result.timeline
+    if steps is not None:
+        yield from _labelled("saves", _drawn(steps))
     for kept in result.kept_dirs:
         yield from _labelled("kept", filter(None, directory_and_content(kept)))
     if nodeid:

@@ -9,8 +9,8 @@ import pytest
 
 from pytest_ckpt.errors import ContractViolation, InvalidArgument
 from pytest_ckpt.settings import settings_key
-from pytest_ckpt.shell.known import asked_key, registry_of, test_key
-from pytest_ckpt.shell.names import DEFAULT_SET, PREFIX, contract_marks, parameter_marks
+from pytest_ckpt.shell.known import asked_key, is_contract_item, registry_of, sweep_key, test_key
+from pytest_ckpt.shell.names import DEFAULT_SET, PREFIX, SWEEP, contract_marks, parameter_marks, sweep_mark
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Sequence
@@ -34,17 +34,18 @@ def tie(config: pytest.Config, item: pytest.Item) -> str | None:
     """Note which contract an item stands for; return what is wrong with its markers."""
     marks = contract_marks(item)
     if not marks:
-        return None
+        return _sweeps_nothing(item) if sweep_mark(item) is not None else None
     callspec = getattr(item, "callspec", None)
     name = str(callspec.params.get(PARAMETER, "")) if callspec is not None else ""
     test = _without_contract(item.nodeid, name)
     try:
         asked = registry_of(config).asked(marks)
         by_test = registry_of(config).asked(marks[len(parameter_marks(item)) :])
+        if problem := _without_item(asked, by_test) or _unfit(item, name):
+            return f"{test}: {problem}"
+        _note_sweep(item)
     except InvalidArgument as error:
         return f"{test}: {error}"
-    if problem := _without_item(asked, by_test) or _unfit(item, name):
-        return f"{test}: {problem}"
     item.stash[asked_key] = asked[name]
     item.stash[test_key] = test
     if not config.stash[settings_key].enabled:
@@ -84,9 +85,33 @@ def _unfit(item: pytest.Item, name: str) -> str | None:
     return None
 
 
+def _note_sweep(item: pytest.Item) -> None:
+    """Note with which settings an item's job is to be run.
+
+    Raises:
+        InvalidArgument: the marker can't be followed.
+    """
+    if sweep_mark(item) is not None and isinstance(item, pytest.Function):
+        from pytest_ckpt.shell.sweeps import sweep_of  # most sessions have none
+
+        item.stash[sweep_key] = sweep_of(item)
+
+
+def _sweeps_nothing(item: pytest.Item) -> str:
+    return (
+        f"{item.nodeid}: {PREFIX}{SWEEP} varies the job of a contract, and this test asks for none; put a contract beside it, "
+        "such as @pytest.mark.ckpt_final_step"
+    )
+
+
 def late(item: pytest.Item) -> str:
-    """Say that a marker was added when the items of its test were made already."""
-    mark = contract_marks(item)[0].name
+    """Say that a marker was added when the items of its test were made already; empty if none was."""
+    sweep = sweep_mark(item)
+    marks = [] if is_contract_item(item) else contract_marks(item)
+    marks += [sweep] if sweep is not None and sweep_key not in item.stash else []
+    if not marks:
+        return ""
+    mark = marks[0].name
     return f"{item.nodeid}: {mark} was added when tests had been collected; put it on the function, its class or its module"
 
 
@@ -111,7 +136,9 @@ def keep_own_marks(items: Sequence[pytest.Item]) -> None:
     """Leave each item the mark of its own contract, so that -m and -k choose contracts one by one."""
     own = {item: _own_marks(item) for item in items}
     for node in {node for item in items for node in item.listchain()}:
-        node.own_markers[:] = [mark for mark in node.own_markers if not mark.name.startswith(PREFIX)]
+        node.own_markers[:] = [
+            mark for mark in node.own_markers if not mark.name.startswith(PREFIX) or mark.name == PREFIX + SWEEP
+        ]
     for item, marks in own.items():
         item.own_markers.extend(marks)
 

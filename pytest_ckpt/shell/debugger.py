@@ -24,9 +24,9 @@ def call_in_process(item: pytest.Function, job: Job) -> None:
             path.unlink()
 
 
-def without_breakpoints(body: Callable[[], object]) -> object:
-    """Call a job that the debugger has been through already; runs in the job's process."""
+def without_breakpoints(body: Callable[..., object], **settings: object) -> object:
+    """Call a job, with settings of a sweep, that the debugger has been through already; runs in the job's process."""
     from pytest_ckpt.runs.forgetting import replace_debugger  # only where a debugger was asked for
 
     replace_debugger(lambda *_, **__: None)
-    return body()
+    return body(**settings)

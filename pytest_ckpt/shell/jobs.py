@@ -9,6 +9,7 @@ import json
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from pytest_ckpt.contracts.base import Contract
+    from pytest_ckpt.experiments.combinations import Sweep
     from pytest_ckpt.frameworks.protocol import Framework
     from pytest_ckpt.records.run import RunRecord
     from pytest_ckpt.runs.job import Job
@@ -60,25 +62,51 @@ class JobSession:
                 self.release(test)
         return self.results.get(test)
 
-    def run(self, test: str, job: Job, body: Callable[[], object], *, reseed: bool = True) -> JobResult:
+    def run(
+        self, test: str, job: Job, body: Callable[..., object], *, reseed: bool = True, sweep: Sweep | None = None
+    ) -> JobResult:
         """Run a test's job for all of its selected contracts and keep what it came to.
 
         Args:
+            body: the job; called with the values of a combination where it is run with several.
             reseed: whether each process of the job is seeded; otherwise it keeps the random state it was forked with.
+            sweep: the combinations with which it is to be run.
         """
-        started = time.monotonic()
-        lab = self._lab(test, job, body, reseed=reseed)
         contracts = [asked.contract for asked in self.asked[test].values()]
-        try:
-            result = _judge(lab, test, contracts, started)
-        except (HarnessError, OSError) as error:
-            result = JobResult(test=test, error=unobserved(error, lab), kept_dirs=kept(lab))
-        if not self.settings.keep and not result.kept_dirs:
-            lab.close()
+        if sweep is not None:
+            from pytest_ckpt.shell.swept_jobs import SweptJob  # most jobs are run with one
+
+            attempt = partial(self._attempt, test, job, body, contracts, reseed=reseed)
+            result = SweptJob(test, [one.name for one in contracts], sweep, attempt, keep=self.settings.keep).run()
+        else:
+            result, lab = self._attempt(test, job, body, contracts, reseed=reseed)
+            if not self.settings.keep and not result.kept_dirs:
+                lab.close()
         self.results[test] = result
         if self.folder is not None:
             self._share(self.folder, result)
         return result
+
+    def _attempt(  # noqa: PLR0913, PLR0917 - all that a job is run with
+        self,
+        test: str,
+        job: Job,
+        body: Callable[..., object],
+        contracts: Sequence[Contract],
+        settings: Mapping[str, object] | None = None,
+        number: int = 0,
+        *,
+        reseed: bool,
+    ) -> tuple[JobResult, Lab]:
+        """Run a job with some settings, the how manieth it is said to be, and judge it."""
+        started = time.monotonic()
+        lab = self._lab(test, job, partial(body, **(settings or {})), reseed=reseed)
+        if number:
+            lab.folder = lab.folder.with_name(f"{lab.folder.name}{number}")
+        try:
+            return _judge(lab, test, contracts, started), lab
+        except (HarnessError, OSError) as error:
+            return JobResult(test=test, error=unobserved(error, lab), kept_dirs=kept(lab)), lab
 
     def _share(self, folder: Path, result: JobResult) -> None:
         """Let the other workers read it; where that can't be written, each of them runs the job for itself."""

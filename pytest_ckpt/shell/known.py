@@ -11,6 +11,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pytest_ckpt.experiments.combinations import Sweep
     from pytest_ckpt.frameworks.protocol import Framework
     from pytest_ckpt.shell.marks import Asked, Registry
 
@@ -19,6 +20,8 @@ frameworks_key: pytest.StashKey[Sequence[Framework]] = pytest.StashKey()
 asked_key: pytest.StashKey[Asked] = pytest.StashKey()
 #: The node id of an item's test, without the contract.
 test_key: pytest.StashKey[str] = pytest.StashKey()
+
+sweep_key: pytest.StashKey[Sweep] = pytest.StashKey()
 
 
 def is_contract_item(item: pytest.Item) -> bool:

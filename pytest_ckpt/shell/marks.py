@@ -5,17 +5,25 @@ from __future__ import annotations
 import difflib
 import inspect
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
 from pytest_ckpt.errors import InvalidArgument
-from pytest_ckpt.shell.names import DEFAULT_SET, PREFIX
+from pytest_ckpt.shell.names import DEFAULT_SET, PREFIX, SWEEP
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from pytest_ckpt.contracts.base import Contract
+
+#: What the marker of sweeps means.
+SWEEPS: Final = (
+    "run the job with each combination of the values given for arguments of the test, from small to large, most of them "
+    "at most; the contracts beside it tell of the smallest combination that breaks them."
+)
+#: Names of markers that no contract can have.
+_TAKEN: Final = {DEFAULT_SET: "the default set", SWEEP: "the marker of sweeps"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +46,8 @@ class Registry:
     def __init__(self, kinds: Iterable[type[Contract]]) -> None:
         self.kinds: dict[str, type[Contract]] = {}
         for kind in kinds:
-            if kind.name in self.kinds or kind.name == DEFAULT_SET:
-                other = _home(self.kinds[kind.name]) if kind.name in self.kinds else "the default set"
+            if kind.name in {*self.kinds, DEFAULT_SET, SWEEP}:
+                other = _home(self.kinds[kind.name]) if kind.name in self.kinds else _TAKEN[kind.name]
                 message = f"two contracts are called {kind.name!r}: {_home(kind)} and {other}"
                 raise pytest.UsageError(message)
             self.kinds[kind.name] = kind
@@ -48,6 +56,7 @@ class Registry:
         """Return a line per marker for the ini option `markers`: its signature and what it means."""
         default_set = ", ".join(name for name, kind in self.kinds.items() if kind.default() is not None)
         yield f"{PREFIX}{DEFAULT_SET}(xfail=None): check the default set of checkpoint contracts: {default_set}."
+        yield f"{PREFIX}{SWEEP}(*, most=50, **values): {SWEEPS}"
         for kind in self.kinds.values():
             yield f"{PREFIX}{kind.name}{signature(kind)}: {' '.join((inspect.getdoc(kind) or '').split())}"
 
@@ -78,7 +87,7 @@ class Registry:
     def _one(self, mark: pytest.Mark, name: str) -> Asked:
         kind = self.kinds.get(name)
         if kind is None:
-            close = difflib.get_close_matches(name, [*self.kinds, DEFAULT_SET], n=1)
+            close = difflib.get_close_matches(name, [*self.kinds, DEFAULT_SET, SWEEP], n=1)
             hint = f"; did you mean {PREFIX}{close[0]}?" if close else "."
             known = ", ".join(PREFIX + known for known in self.kinds)
             message = f"unknown contract marker {mark.name}{hint} Known: {known}"

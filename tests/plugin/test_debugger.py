@@ -81,3 +81,19 @@ def test_a_breakpoint_without_the_flag(sessions: Sessions) -> None:
     result.assert_outcomes(errors=3)
     text = "the job failed before its first optimizer step: *: a debugger has no terminal in the process of a job; pytest --pdb *"
     result.stdout.fnmatch_lines([text, text, text])
+
+
+def test_a_debugger_stops_in_the_smallest_combination_of_a_sweep(sessions: Sessions) -> None:
+    """It is called once in pytest's own process."""
+    sessions.write(
+        """
+        @pytest.mark.ckpt_sweep(last=[4, 6])
+        @pytest.mark.ckpt_final_step
+        def test_job(ckpt_job, last):
+            breakpoint()
+            train(ckpt_job, last=last)
+        """
+    )
+    result = debug(sessions, "p last + 36\nc\n", "--pdb")
+    result.stdout.fnmatch_lines(["*test_jobs.py(*)test_job()", "(Pdb) 40"])
+    result.assert_outcomes(passed=1)

@@ -346,6 +346,7 @@ def test_the_manual(sessions: Sessions) -> None:
         snapshot(
             [
                 "@pytest.mark.ckpt_contract(xfail=None)",
+                "@pytest.mark.ckpt_sweep(*, most=50, **values)",
                 "@pytest.mark.ckpt_final_step(*, weights_only=False, xfail=None)",
                 "@pytest.mark.ckpt_steps(steps=None, *, every=None, final=None, xfail=None)",
                 "@pytest.mark.ckpt_count(n, *, xfail=None)",
