@@ -29,7 +29,10 @@ def schedule(given: Given) -> Schedule:
     """
     arguments = {name: value for name, value in given.values.items() if name in DECIDING}
     why = "these are arguments of transformers, and the data set is the script's own"
-    if float(given.number("max_steps", -1) or -1) > 0 and given.dataset_len is None:
+    by_epochs = any(
+        given.values.get(name) == "epoch" for name in ("save_strategy", "eval_strategy", "evaluation_strategy")
+    )
+    if float(given.number("max_steps", -1) or -1) > 0 and given.dataset_len is None and not by_epochs:
         length = _enough_for(given)
     else:
         length = counted(given, [], why_not=why)
@@ -37,6 +40,7 @@ def schedule(given: Given) -> Schedule:
         arguments=arguments,
         train_len=length,
         eval_len=SOME,
+        processes=given.world_size,
         origin="read as arguments of transformers, by its own rules",
     )
 

@@ -1,8 +1,8 @@
 """Configurations of Axolotl, by the rules of its releases.
 
-Sources, read in the released packages: `normalize_config` (intervals from `saves_per_epoch` and `evals_per_epoch`), the trainer
-builders (strategies, limit, best model) and `calculate_total_num_steps` of Axolotl 0.5.2 and 0.19.0. The interval is that of
-0.4.0, too, where this project began.
+Sources, read in the released packages 0.5.2, 0.8.0, 0.10.0 and 0.19.0: `normalize_config` (intervals from `saves_per_epoch` and
+`evals_per_epoch`), the trainer builders (strategies, limit, best model) and `calculate_total_num_steps`. The interval is that
+of 0.4.0, too, where this project began.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from pytest_ckpt.errors import InvalidArgument
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: The first release of transformers that goes with an Axolotl which counts the steps by itself.
-_COUNTS_STEPS: Final = (4, 47)
+#: The first release of transformers that goes with an Axolotl which counts the steps by itself: 0.10.0 takes 4.52.3, and
+#: 0.8.0, which leaves them to the Trainer, 4.50.3.
+_COUNTS_STEPS: Final = (4, 52)
 #: How many checkpoints are kept where the configuration does not say it.
 _KEPT: Final = 4
 _TELLING: Final = frozenset({"base_model", "datasets", "saves_per_epoch", "evals_per_epoch", "num_epochs"})
@@ -49,6 +50,8 @@ def schedule(given: Given) -> Schedule:
         train_len=train,
         eval_len=held_out,
         patience=int(patience) if patience else None,
+        processes=_processes(given),
+        first_step=bool(given.values.get("save_first_step")),
         origin=f"read as a configuration of Axolotl, {origin}",
     )
 
@@ -63,6 +66,8 @@ def by_axolotl(given: Given, train: int, held_out: int) -> tuple[dict[str, Any] 
         release = metadata.version("axolotl")
     except metadata.PackageNotFoundError:
         return None, "Axolotl is not installed here"
+    if given.values.get("rl") or given.values.get("reward_model"):
+        return None, f"the builder of Axolotl {release} for this kind of training needs its data"
     from pytest_ckpt.configs.axolotl_own import resolve
 
     try:
@@ -83,7 +88,7 @@ def by_rule(given: Given, train: int, held_out: int) -> tuple[dict[str, Any], st
     arguments = {**_batches(given), **_length(given, train, own_count=own_count), **_saves(given)}
     arguments |= _evaluations(given, own_count=own_count) if held_out else {"eval_strategy": "no"}
     arguments["load_best_model_at_end"] = bool(held_out) and _loads_best(given, arguments)
-    return arguments, f"by the rules of {'0.19' if own_count else '0.4 and 0.5'}"
+    return arguments, f"by the rules of {'0.10 to 0.19' if own_count else '0.4 to 0.8'}"
 
 
 def _counts_steps() -> bool:
@@ -106,12 +111,20 @@ def _lengths(given: Given) -> tuple[int, int]:
     """Return how many samples there are to train on, and to evaluate on."""
     share = float(given.number("val_set_size", 0.0) or 0.0)
     tested = bool(given.values.get("test_datasets"))
-    packed = "sample_packing is on, and how many packed samples there are depends on their lengths"
-    why_not = packed if given.values.get("sample_packing") else ""
+    why_not = ""
+    if any(map(_in_part, given.values.get("datasets") or [])):
+        why_not = "a part of a data set is taken"
+    if given.values.get("sample_packing"):
+        why_not = "sample_packing is on, and how many packed samples there are depends on their lengths"
     total = counted(given, _files(given), why_not=why_not)
     if given.dataset_len is None and share and not tested:
         return split(total, share)
     return total, SOME if share or tested else 0
+
+
+def _in_part(entry: Mapping[str, Any]) -> bool:
+    """Say whether only a part of a file is taken."""
+    return "[" in str(entry.get("split") or "") or bool(entry.get("shards") or entry.get("preprocess_shards"))
 
 
 def _files(given: Given) -> list[Path]:
@@ -126,17 +139,30 @@ def _files(given: Given) -> list[Path]:
 
 
 def _batches(given: Given) -> dict[str, Any]:
-    size = int(given.number("micro_batch_size") or 1)
-    together = given.number("batch_size")
-    accumulated = given.number("gradient_accumulation_steps") or (together // size if together else 1)
-    return {"per_device_train_batch_size": size, "gradient_accumulation_steps": int(accumulated)}
+    """Return the size of a batch and the accumulation: `batch_size` decides on it only where that is set to nothing."""
+    size, name = int(given.number("micro_batch_size") or 1), "gradient_accumulation_steps"
+    together = given.number("batch_size") if name in given.values else None
+    accumulated = given.number(name) or (together // size if together else 1)
+    return {"per_device_train_batch_size": size, name: int(accumulated)}
+
+
+def _processes(given: Given) -> int:
+    """Return among how many processes the samples are divided: those that hold one model together count as one."""
+    together = int(given.number("context_parallel_size", 1) or 1) * int(given.number("tensor_parallel_size", 1) or 1)
+    return max(given.world_size // together, 1)
+
+
+def _factor(given: Given) -> int:
+    """Return how many times its own batch Axolotl counts as one step: not at all where DDP is switched off."""
+    parallel = given.values.get("fsdp") or given.values.get("fsdp_config") or given.values.get("ddp", True) is not False
+    return _processes(given) if parallel else 1
 
 
 def _length(given: Given, samples: int, *, own_count: bool) -> dict[str, Any]:
     """Return the epochs, and the steps where they are said or worked out."""
     epochs = given.number("num_epochs", 1) or 1
     batches = _batches(given)
-    together = batches["per_device_train_batch_size"] * batches["gradient_accumulation_steps"] * given.world_size
+    together = batches["per_device_train_batch_size"] * batches["gradient_accumulation_steps"] * _factor(given)
     counted_steps = math.ceil(samples * epochs / together)
     asked = given.number("max_steps")
     if asked and asked > 0:
@@ -184,5 +210,7 @@ def _evaluations(given: Given, *, own_count: bool) -> dict[str, Any]:
 def _loads_best(given: Given, arguments: Mapping[str, Any]) -> bool:
     """Say whether the best model is loaded when training ends; where it is not said, Axolotl does so to stop early."""
     wanted = given.values.get("load_best_model_at_end") or given.values.get("early_stopping_patience")
+    if given.values.get("rl") or given.values.get("reward_model"):  # their builder knows nothing of it
+        return False
     saves, evaluates = arguments.get("save_steps"), arguments.get("eval_steps")
     return bool(wanted and saves and evaluates and saves % evaluates == 0)

@@ -14,18 +14,17 @@ from pytest_ckpt.configs.schedule import DECIDING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: Settings for devices, which Axolotl checks against those that it finds; they decide nothing here.
-_OF_DEVICES = (
-    "bf16",
-    "fp16",
-    "tf32",
-    "deepspeed",
-    "fsdp",
-    "fsdp_config",
-    "load_in_4bit",
-    "load_in_8bit",
-    "use_wandb",
-    "plugins",
+#: Settings that decide how long is trained, when is evaluated, and what is saved. All others are left out: they may need
+#: devices, models and data that are not here.
+_DECIDE = frozenset(
+    {
+        *("micro_batch_size", "gradient_accumulation_steps", "batch_size", "eval_batch_size", "dataloader_drop_last"),
+        *("num_epochs", "max_steps", "ddp", "tensor_parallel_size", "context_parallel_size", "learning_rate"),
+        *("saves_per_epoch", "save_steps", "save_strategy", "save_total_limit", "save_only_model"),
+        *("evals_per_epoch", "eval_steps", "eval_strategy", "val_set_size", "test_datasets"),
+        *("load_best_model_at_end", "early_stopping_patience", "metric_for_best_model", "greater_is_better"),
+        *("base_model", "datasets"),
+    }
 )
 
 
@@ -57,11 +56,11 @@ def resolve(values: Mapping[str, Any], *, train_len: int, held_out: int, world_s
         def hook_pre_create_training_args(self, training_arguments_kwargs: dict[str, Any]) -> dict[str, Any]:
             raise _Built(training_arguments_kwargs)
 
-    given = {name: value for name, value in values.items() if name not in _OF_DEVICES}
+    given = {name: value for name, value in values.items() if name in _DECIDE}
     cfg = config.validate_config(DictDefault(given))
     with (
         mock.patch.object(config, "load_model_config", _Configuration),
-        mock.patch.dict("os.environ", {"WORLD_SIZE": str(world_size)}),
+        mock.patch.dict("os.environ", {"WORLD_SIZE": str(world_size), "AXOLOTL_DO_NOT_TRACK": "1"}),
     ):
         config.normalize_config(cfg)
     cfg.total_num_tokens = cfg.total_supervised_tokens = 1  # else it would count them

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_ckpt.configs.lengths import SOME, counted, split
 from pytest_ckpt.configs.schedule import DECIDING, Given, Schedule
+from pytest_ckpt.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,15 +16,20 @@ if TYPE_CHECKING:
 
 def recognises(values: Mapping[str, Any]) -> bool:
     """Say whether a file is one of LLaMA-Factory."""
-    return "stage" in values and not {"finetuning_type", "template", "do_train"}.isdisjoint(values)
+    return not {"stage", "finetuning_type"}.isdisjoint(values) or {"template", "dataset"} <= values.keys()
 
 
 def schedule(given: Given) -> Schedule:
     """Return the arguments that decide on steps and saves.
 
     Raises:
-        InvalidArgument: it is not known how long the data set is.
+        InvalidArgument: it is not known how long the data set is, or it is trained in another loop.
     """
+    if given.values.get("stage") == "ppo":
+        message = (
+            f"{given.path}: stage: ppo trains in a loop of its own, not in that of transformers, and can't be rehearsed"
+        )
+        raise InvalidArgument(message)
     total = counted(given, _files(given), at_most=given.number("max_samples"), why_not=_unknowable(given))
     share = float(given.number("val_size", 0.0) or 0.0)
     own_eval = bool(given.values.get("eval_dataset"))
@@ -38,6 +44,7 @@ def schedule(given: Given) -> Schedule:
         train_len=train,
         eval_len=held_out,
         patience=None if patience is None else int(patience),
+        processes=given.world_size,
         origin="read as a configuration of LLaMA-Factory, whose arguments are those of transformers",
     )
 

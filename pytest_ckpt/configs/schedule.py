@@ -63,6 +63,8 @@ class Schedule:
         train_len: samples to train on.
         eval_len: samples to evaluate on; 0 without an evaluation.
         patience: of early stopping, in evaluations; None without it.
+        processes: among which the samples are divided; fewer than the run has where several hold one model.
+        first_step: whether the first step is saved, too.
         origin: what read the file, and by whose rule, as part of a sentence.
     """
 
@@ -70,4 +72,6 @@ class Schedule:
     train_len: int
     eval_len: int = 0
     patience: int | None = None
+    processes: int = 1
+    first_step: bool = False
     origin: str

@@ -15,7 +15,7 @@ _OTHER_NAMES: Final = {"eval_strategy": "evaluation_strategy", "evaluation_strat
 def configured(schedule: Schedule, output_dir: str) -> Any:
     """Return a Trainer that trains as long, evaluates as often and saves as the schedule says."""
     import torch
-    from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
+    from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
 
     class Samples(torch.utils.data.Dataset[Any]):
         def __init__(self, length: int) -> None:
@@ -27,13 +27,20 @@ def configured(schedule: Schedule, output_dir: str) -> Any:
         def __getitem__(self, index: int) -> Any:
             return {"index": index}
 
+    class SaveFirstStep(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            del args
+            control.should_save |= state.global_step == 1
+
+    callbacks: list[Any] = [SaveFirstStep()] if schedule.first_step else []
+    callbacks += [] if schedule.patience is None else [EarlyStoppingCallback(schedule.patience)]
     arguments = _known(schedule, {field.name for field in dataclasses.fields(TrainingArguments) if field.init})
     return Trainer(
         model=torch.nn.Linear(1, 1),
         args=TrainingArguments(output_dir=output_dir, use_cpu=True, report_to=[], **arguments),
         train_dataset=Samples(schedule.train_len),
         eval_dataset=Samples(schedule.eval_len) if schedule.eval_len else None,
-        callbacks=[] if schedule.patience is None else [EarlyStoppingCallback(schedule.patience)],
+        callbacks=callbacks,
     )
 
 

@@ -155,7 +155,8 @@ class Job:
         schedule = read(path, dataset_len=dataset_len, world_size=world_size)
         framework = next(one for one in self._frameworks if isinstance(one, Configured) and isinstance(one, Rehearses))
         trainer = framework.configured(schedule, self.dir)
-        return framework.rehearse(trainer, replace(asked, origin=f"{Path(path).name}, {schedule.origin}"))
+        origin = f"{Path(path).name}, {schedule.origin}"
+        return framework.rehearse(trainer, replace(asked, world_size=schedule.processes, origin=origin))
 
     def rehearse(
         self, trainer: object, *args: object, metric: Metric = None, world_size: int = 1, **kwargs: object

@@ -86,7 +86,7 @@ def test_the_run_in_which_this_project_began(judge: Judge, tmp_path: Path) -> No
     finding = broken.findings[0]
     for part in ("ceil(1578/4) = 395", "save_steps=263 or 526", "saves_per_epoch: 1 or 3 with 2 epochs"):
         assert part in f"{finding.cause} {finding.fix}"
-    rule = "0.19" if hf.VERSION >= (4, 47) else "0.4 and 0.5"
+    rule = "0.10 to 0.19" if hf.VERSION >= (4, 52) else "0.4 to 0.8"
     assert f"train.yml, read as a configuration of Axolotl, by the rules of {rule}" in " ".join(broken.notes)
 
 
@@ -110,6 +110,7 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"gradient_accumulation_steps": None, "batch_size": 16},
         {"gradient_accumulation_steps": 8},
     ),
+    "an adapter": ({"adapter": "qlora", "load_in_4bit": True}, {"save_steps": 0.25}),
     "the best": (
         {"val_set_size": 0.1, "evals_per_epoch": 4, "saves_per_epoch": 2, "load_best_model_at_end": True},
         {"eval_strategy": "steps", "eval_steps": 0.125, "load_best_model_at_end": True},
@@ -131,6 +132,46 @@ def test_rules_of_axolotl(tmp_path: Path, changed: dict[str, Any], expected: dic
     """Each setting comes to the arguments that Axolotl's builder makes of it."""
     schedule = read(written(tmp_path, {**SEED, **changed}), dataset_len=SEED_LENGTH)
     assert expected == {name: schedule.arguments[name] for name in expected}
+
+
+def test_a_size_without_accumulation(tmp_path: Path) -> None:
+    """Where nothing is said of accumulation it is 1, whatever the size of a batch."""
+    values = {name: value for name, value in SEED.items() if name != "gradient_accumulation_steps"}
+    schedule = read(written(tmp_path, {**values, "batch_size": 16}), dataset_len=SEED_LENGTH)
+    assert 1 == schedule.arguments["gradient_accumulation_steps"]
+
+
+def test_preferences_have_no_best(tmp_path: Path) -> None:
+    """The builder for them knows nothing of the best model."""
+    changed = {"rl": "dpo", "val_set_size": 0.1, "evals_per_epoch": 4, "load_best_model_at_end": True}
+    schedule = read(written(tmp_path, {**SEED, **changed}), dataset_len=SEED_LENGTH)
+    assert (0.125, False) == (schedule.arguments["eval_steps"], schedule.arguments["load_best_model_at_end"])
+
+
+@pytest.mark.parametrize(
+    ("changed", "steps"),
+    [
+        ({}, 198),
+        ({"ddp": False}, 1578),
+        ({"tensor_parallel_size": 2}, 395),
+        ({"context_parallel_size": 4}, 789),
+        ({"ddp": False, "fsdp_config": {"offload_params": True}}, 198),
+    ],
+)
+def test_processes_that_hold_one_model(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, changed: dict[str, Any], steps: int
+) -> None:
+    """Of eight processes those that share a model are given the same samples, and a switched-off DDP counts none."""
+    monkeypatch.setattr(metadata, "version", _versions({"transformers": "5.24.0"}))
+    schedule = read(written(tmp_path, {**SEED, **changed}), dataset_len=SEED_LENGTH, world_size=8)
+    assert steps == schedule.arguments["max_steps"]
+
+
+def test_the_first_step_is_saved(judge: Judge, tmp_path: Path) -> None:
+    """`save_first_step` is a callback of Axolotl's."""
+    path = written(tmp_path, {**SEED, "save_first_step": True, "save_total_limit": 9})
+    verdicts(judge, path, FinalStep(), dataset_len=SEED_LENGTH)
+    assert (1, 395, 790) == judge.baseline.saved_steps[:3]
 
 
 @pytest.mark.parametrize(("world_size", "steps"), [(1, 10), (2, 5), (3, 4)])
@@ -174,7 +215,13 @@ def test_llamafactory(judge: Judge, tmp_path: Path) -> None:
     (folder / "two.jsonl").write_text('{"a": 1}\n' * 30 + "\n", encoding="utf-8")
     known = {"one": {"file_name": "one.json"}, "two": {"file_name": "two.jsonl"}}
     (folder / "dataset_info.json").write_text(json.dumps(known), encoding="utf-8")
-    values = {"stage": "sft", "do_train": True, "finetuning_type": "lora", "dataset": "one,two", "dataset_dir": "data"}
+    values = {
+        "do_train": True,
+        "template": "llama3",
+        "finetuning_type": "lora",
+        "dataset": "one,two",
+        "dataset_dir": "data",
+    }
     values |= {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 4, "num_train_epochs": 2.0}
     values |= {"val_size": 0.1, "max_samples": 80, "save_steps": 10, "bf16": True, "deepspeed": "ds_z3.json"}
     schedule = read(written(tmp_path, values))
@@ -225,6 +272,9 @@ def test_a_number_of_steps_needs_no_data(judge: Judge, tmp_path: Path) -> None:
         ("micro_batch_size: two", "micro_batch_size must be a number; got 'two'"),
         ("num_train_epochs: 2", "the data set is the script's own"),
         ("stage: pt\ntemplate: x\ndataset: y", "its samples are packed together"),
+        ("stage: ppo\ntemplate: x\ndataset: y", "stage: ppo trains in a loop of its own"),
+        ("max_steps: 100\nsave_strategy: epoch", "the data set is the script's own"),
+        ("micro_batch_size: 2\ndatasets: [{path: a.jsonl, split: 'train[:10%]'}]", "a part of a data set is taken"),
     ],
 )
 def test_files_that_do_not_serve(tmp_path: Path, text: str, says: str) -> None:
