@@ -197,7 +197,7 @@ def test_without_contracts_a_swept_test_is_skipped(sessions: Sessions) -> None:
 @pytest.mark.parametrize(
     ("mark", "told"),
     [
-        ("ckpt_sweep(evry=[2])", "ckpt_sweep(evry=...): the test takes no argument evry; it takes ckpt_job, every"),
+        ("ckpt_sweep(often=[2])", "ckpt_sweep(often=...): the test takes no argument often; it takes ckpt_job, every"),
         ("ckpt_sweep(every=[])", "ckpt_sweep(every=[]): there is no value to run the job with"),
         (
             "ckpt_sweep(every=3)",
