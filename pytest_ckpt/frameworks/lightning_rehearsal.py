@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from pytest_ckpt.frameworks.protocol import Rehearsing
     from pytest_ckpt.frameworks.stand_in import Watch
+    from pytest_ckpt.frameworks.stand_in_clock import Clock
     from pytest_ckpt.frameworks.stand_in_metric import Script
 
 _STEPS: Final = ("training_step", "validation_step")
@@ -25,12 +26,20 @@ _REPLACED: Final = ("the steps of the model", "the optimizer", "the samples", "t
 def rehearse(trainer: Any, asked: Rehearsing, *args: Any, **kwargs: Any) -> Any:
     """Run the trainer's `fit` over its whole schedule without the compute, and return the trainer."""
     from pytest_ckpt.frameworks.stand_in import Watch
+    from pytest_ckpt.frameworks.stand_in_clock import Clock
     from pytest_ckpt.frameworks.stand_in_metric import Script
 
-    watch, script = Watch(asked), Script(asked.metric)
+    watch, script, clock = Watch(asked), Script(asked.metric), Clock(asked.seconds_per_step)
     given, *data = [kwargs.pop("model"), *args] if "model" in kwargs else args
     module = getattr(given, "_orig_mod", given)  # steps that torch.compile wraps would be traced
-    asked.tell(Rehearsal(replaced=_REPLACED, world_size=asked.world_size, metric=str(script)))
+    asked.tell(
+        Rehearsal(
+            replaced=_REPLACED,
+            world_size=asked.world_size,
+            metric=str(script),
+            seconds_per_step=asked.seconds_per_step or 0.0,
+        )
+    )
     if not module.automatic_optimization:  # there is no loop but its own
         asked.reached(
             f"training_step of {type(module).__name__} steps its optimizers by itself (automatic_optimization=False)"
@@ -41,9 +50,10 @@ def rehearse(trainer: Any, asked: Rehearsing, *args: Any, **kwargs: Any) -> Any:
         trainer.progress_bar_callback.disable()
     _note_saving(trainer, watch)
     with (
-        _stand_in_for(module, watch, script),
+        _stand_in_for(module, watch, script, clock),
         _light_loaders(watch),
         _one_of(trainer, asked.world_size),
+        clock.running(),
         watch.errors(),
     ):
         trainer.fit(module, *data, **kwargs)
@@ -54,11 +64,13 @@ def rehearse(trainer: Any, asked: Rehearsing, *args: Any, **kwargs: Any) -> Any:
 
 
 @contextmanager
-def _stand_in_for(module: Any, watch: Watch, script: Script) -> Iterator[None]:
+def _stand_in_for(module: Any, watch: Watch, script: Script, clock: Clock) -> Iterator[None]:
     """Give a module another class, whose steps log what the real ones log and compute nothing."""
     kind = type(module)
     own = {name: _step(name) for name in _STEPS if _defines(kind, name)}
-    module.__class__ = type(kind.__name__, (_Rehearsed, kind), {**own, "_rehearsal": _Parts(kind, watch, script)})
+    module.__class__ = type(
+        kind.__name__, (_Rehearsed, kind), {**own, "_rehearsal": _Parts(kind, watch, script, clock)}
+    )
     try:
         yield
     finally:
@@ -68,7 +80,7 @@ def _stand_in_for(module: Any, watch: Watch, script: Script) -> Iterator[None]:
 class _Parts:
     """What a rehearsed module works with."""
 
-    def __init__(self, kind: Any, watch: Watch, script: Script) -> None:
+    def __init__(self, kind: Any, watch: Watch, script: Script, clock: Clock) -> None:
         import torch
 
         from pytest_ckpt.frameworks.stand_in import CountingOptimizer, StandIn
@@ -77,7 +89,7 @@ class _Parts:
         self.watch = watch
         self.steps = _Steps(kind, script)
         self.stand_in = StandIn(torch.nn.Module(), watch)
-        self.optimizer = CountingOptimizer(list(self.stand_in.parameters()), lr=1.0)
+        self.optimizer = CountingOptimizer(list(self.stand_in.parameters()), lr=1.0, clock=clock)
         self.loss = torch.ones(())
         self.of_weights = torch.nn.Module, torch.Tensor
 

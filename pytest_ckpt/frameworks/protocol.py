@@ -34,6 +34,7 @@ class Rehearsing:
     Attributes:
         metric: what evaluations answer; None leaves it to the framework's stand-in, which always answers 1.
         world_size: how many processes the schedule is to be worked out for; this process is the first of them.
+        seconds_per_step: how long each optimizer step is to take on the clock of this process; None leaves that alone.
         tell: to be called once before training begins.
         reached: to be called with who read what, where something met a stand-in that needs the real thing.
         give_up: to be called where the loop can't go on after that; ends the process, but for one under a debugger.
@@ -44,6 +45,7 @@ class Rehearsing:
     tell: Callable[[Rehearsal], None]
     reached: Callable[[str], None]
     give_up: Callable[[], None]
+    seconds_per_step: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

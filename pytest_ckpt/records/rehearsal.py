@@ -15,6 +15,7 @@ class Rehearsal(Record):
         replaced: what something else stood in for, such as `the model`.
         reached: what of the job, or of its framework, met a stand-in where it needs the real thing; each names who read what.
         world_size: processes that the schedule was worked out for; one of them was run.
+        seconds_per_step: how long each step took on a clock that was replaced; 0 if none was.
         metric: what evaluations answered, in a few words; empty if nothing was evaluated.
     """
 
@@ -22,3 +23,4 @@ class Rehearsal(Record):
     reached: tuple[str, ...] = ()
     world_size: int = 1
     metric: str = ""
+    seconds_per_step: float = 0.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pytest_ckpt.errors import InvalidArgument
 from pytest_ckpt.frameworks.protocol import Rehearses, Rehearsing
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     from pytest_ckpt.frameworks.protocol import Framework, Metric, Start
     from pytest_ckpt.records.rehearsal import Rehearsal
+
+#: What the clock of a rehearsal can tell apart.
+_MICROSECOND: Final = 1e-6
 
 
 class Job:
@@ -129,7 +132,13 @@ class Job:
         raise InvalidArgument(message)
 
     def rehearse(
-        self, trainer: object, *args: object, metric: Metric = None, world_size: int = 1, **kwargs: object
+        self,
+        trainer: object,
+        *args: object,
+        metric: Metric = None,
+        world_size: int = 1,
+        seconds_per_step: float | None = None,
+        **kwargs: object,
     ) -> object:
         """Run a trainer's own loop over its real, full-length schedule, with stand-ins for what only computes.
 
@@ -143,6 +152,8 @@ class Job:
             metric: what evaluations answer: one value, one after the other, or a function of the step; for all metrics
                 alike, or in a dict by the names under which they are logged. Always 1 by default.
             world_size: how many processes the real run has; batches and steps are counted as there.
+            seconds_per_step: how long an optimizer step of the real run takes. The process's clock then stands still but for
+                that, so that what is saved by the time is saved where the real run does; needs `pytest-ckpt[clock]`.
 
         Raises:
             InvalidArgument: no known framework rehearses such an object, or an argument makes no sense.
@@ -156,9 +167,11 @@ class Job:
             if isinstance(given, str) or (isinstance(given, Sequence) and not given):
                 message = f"metric must say what evaluations answer: numbers, or a function of the step; got {metric!r}"
                 raise InvalidArgument(message)
+        _check_seconds(seconds_per_step)
         asked = Rehearsing(
             metric=metric,
             world_size=world_size,
+            seconds_per_step=seconds_per_step,
             tell=self._on_rehearsal,
             reached=self._on_reached,
             give_up=self._on_give_up,
@@ -205,6 +218,14 @@ class Job:
     def pattern(self) -> str | None:
         """What `layout` declared."""
         return self._pattern
+
+
+def _check_seconds(seconds: object) -> None:
+    if seconds is None:
+        return
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not _MICROSECOND <= seconds < float("inf"):
+        message = f"seconds_per_step must be how long a step of the real run takes, a number above 0; got {seconds!r}"
+        raise InvalidArgument(message)
 
 
 def _nothing(*_: object) -> None:
