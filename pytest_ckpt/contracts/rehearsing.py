@@ -46,6 +46,8 @@ def _notes(rehearsal: Rehearsal) -> Iterable[str]:
         yield f"the schedule is that of {rehearsal.origin}"
     if rehearsal.metric:
         yield f"evaluations answered: {rehearsal.metric}"
+    if rehearsal.seconds_per_step:
+        yield f"each step took {rehearsal.seconds_per_step:g} s on a fake clock"
     if rehearsal.world_size > 1:
         yield f"the schedule is that of {rehearsal.world_size} processes, of which one was run"
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from pytest_ckpt.frameworks.protocol import Rehearsing
     from pytest_ckpt.frameworks.stand_in import Watch
+    from pytest_ckpt.frameworks.stand_in_clock import Clock
     from pytest_ckpt.frameworks.stand_in_metric import Script
 
 #: Methods that only compute: they are not called, whoever has overridden them.
@@ -50,20 +51,29 @@ _OFF: Final[dict[str, object]] = {
 def rehearse(trainer: Any, asked: Rehearsing) -> Any:
     """Run the trainer's `train` over its whole schedule without the compute, and return what it returns."""
     from pytest_ckpt.frameworks.stand_in import Watch
+    from pytest_ckpt.frameworks.stand_in_clock import Clock
     from pytest_ckpt.frameworks.stand_in_metric import Script
 
-    watch, script = Watch(asked), Script(asked.metric)
+    watch, script, clock = Watch(asked), Script(asked.metric), Clock(asked.seconds_per_step)
     replaced = ["the model", "the optimizer", "the samples", "evaluation"]
     replaced += [f"{name} of {type(trainer).__name__}" for name in _COMPUTES if _is_overridden(trainer, name)]
     metric = str(script) if _evaluates(trainer) else ""
     for reached in _deciding(trainer):
         asked.reached(reached)
-    asked.tell(Rehearsal(replaced=tuple(replaced), world_size=asked.world_size, metric=metric, origin=asked.origin))
-    _replace_model(trainer, watch)
+    asked.tell(
+        Rehearsal(
+            replaced=tuple(replaced),
+            world_size=asked.world_size,
+            metric=metric,
+            origin=asked.origin,
+            seconds_per_step=asked.seconds_per_step or 0.0,
+        )
+    )
+    _replace_model(trainer, watch, clock)
     _replace_data(trainer, watch)
     _note_saving(trainer, watch)
     result = None
-    with _one_of(asked.world_size), _without_compute(trainer, script), watch.errors():
+    with _one_of(asked.world_size), _without_compute(trainer, script), clock.running(), watch.errors():
         result = trainer.train()
     trainer.evaluate = functools.partial(_answer, trainer, script)  # a job may evaluate once more
     return result
@@ -92,7 +102,7 @@ def _one_of(world_size: int) -> Iterator[None]:
             shared["num_processes"] = number
 
 
-def _replace_model(trainer: Any, watch: Watch) -> None:
+def _replace_model(trainer: Any, watch: Watch, clock: Clock) -> None:
     from pytest_ckpt.frameworks.stand_in import CountingOptimizer, StandIn
 
     with suppress(AttributeError):  # which columns of the data set the model takes; asked for when the loader is made
@@ -104,7 +114,7 @@ def _replace_model(trainer: Any, watch: Watch) -> None:
     trainer.neftune_noise_alpha = None
     trainer.model = trainer.model_wrapped = model
     trainer.model_init = None
-    trainer.optimizer = CountingOptimizer(list(model.parameters()), lr=trainer.args.learning_rate)
+    trainer.optimizer = CountingOptimizer(list(model.parameters()), lr=trainer.args.learning_rate, clock=clock)
     trainer.create_optimizer = lambda *_, **__: trainer.optimizer
     trainer._get_grad_norm = lambda *_, **__: 0.0  # noqa: SLF001 - there is none
     trainer.callback_handler.model = model

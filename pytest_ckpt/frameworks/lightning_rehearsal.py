@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from pytest_ckpt.frameworks.protocol import Rehearsing
     from pytest_ckpt.frameworks.stand_in import Watch
+    from pytest_ckpt.frameworks.stand_in_clock import Clock
     from pytest_ckpt.frameworks.stand_in_metric import Script
 
 _STEPS: Final = ("training_step", "validation_step")
@@ -26,19 +27,29 @@ _REPLACED: Final = ("the steps of the model", "the optimizer", "the samples", "t
 def rehearse(trainer: Any, asked: Rehearsing, *args: Any, **kwargs: Any) -> Any:
     """Run the trainer's `fit` over its whole schedule without the compute, and return the trainer."""
     from pytest_ckpt.frameworks.stand_in import Watch
+    from pytest_ckpt.frameworks.stand_in_clock import Clock
     from pytest_ckpt.frameworks.stand_in_metric import Script
 
-    watch, script = Watch(asked), Script(asked.metric)
+    watch, script, clock = Watch(asked), Script(asked.metric), Clock(asked.seconds_per_step)
     given, *data = [kwargs.pop("model"), *args] if "model" in kwargs else args
     module = getattr(given, "_orig_mod", given)  # steps that torch.compile wraps would be traced
-    asked.tell(Rehearsal(replaced=_REPLACED, world_size=asked.world_size, metric=str(script), origin=asked.origin))
+    asked.tell(
+        Rehearsal(
+            replaced=_REPLACED,
+            world_size=asked.world_size,
+            metric=str(script),
+            origin=asked.origin,
+            seconds_per_step=asked.seconds_per_step or 0.0,
+        )
+    )
     if trainer.progress_bar_callback is not None:
         trainer.progress_bar_callback.disable()
     _note_saving(trainer, watch)
     with (
-        _stand_in_for(module, watch, script, asked),
+        _stand_in_for(module, _Parts(type(module), watch, script, clock, asked)),
         _light_loaders(watch, 1 if module.automatic_optimization else REAL_BATCHES),
         _one_of(trainer, asked.world_size),
+        clock.running(),
         watch.errors(),
     ):
         trainer.fit(module, *data, **kwargs)
@@ -49,13 +60,11 @@ def rehearse(trainer: Any, asked: Rehearsing, *args: Any, **kwargs: Any) -> Any:
 
 
 @contextmanager
-def _stand_in_for(module: Any, watch: Watch, script: Script, asked: Rehearsing) -> Iterator[None]:
+def _stand_in_for(module: Any, parts: _Parts) -> Iterator[None]:
     """Give a module another class, whose steps log what the real ones log and compute nothing."""
     kind = type(module)
     own = {name: _step(name) for name in _STEPS if _defines(kind, name)}
-    updates = Updates(asked.reached, kind.__name__)
-    parts = {"_rehearsal": _Parts(kind, watch, script, updates)}
-    module.__class__ = type(kind.__name__, (_Rehearsed, kind), {**own, **parts})
+    module.__class__ = type(kind.__name__, (_Rehearsed, kind), {**own, "_rehearsal": parts})
     try:
         yield
     finally:
@@ -65,15 +74,16 @@ def _stand_in_for(module: Any, watch: Watch, script: Script, asked: Rehearsing) 
 class _Parts:
     """What a rehearsed module works with."""
 
-    def __init__(self, kind: Any, watch: Watch, script: Script, updates: Updates) -> None:
+    def __init__(self, kind: Any, watch: Watch, script: Script, clock: Clock, asked: Rehearsing) -> None:
         import torch
 
         from pytest_ckpt.frameworks.stand_in import StandIn
 
         self.kind = kind
         self.watch = watch
-        self.updates = updates
-        self.steps = _Steps(kind, script, updates)
+        self.clock, self.no_clock = clock, type(clock)(None)
+        self.updates = Updates(asked.reached, kind.__name__)
+        self.steps = _Steps(kind, script, self.updates)
         self.stand_in = StandIn(torch.nn.Module(), watch)
         self.schedulers = 0
         self.loss = torch.ones(())
@@ -83,7 +93,8 @@ class _Parts:
         """Return a stand-in for an optimizer, which tells of its steps."""
         from pytest_ckpt.frameworks.stand_in import CountingOptimizer
 
-        made = CountingOptimizer(list(self.stand_in.parameters()), lr=1.0)
+        clock = self.clock if number == 0 else self.no_clock  # a step of several optimizers takes its time once
+        made = CountingOptimizer(list(self.stand_in.parameters()), lr=1.0, clock=clock)
         made.register_step_post_hook(lambda *_: self.updates.made(number))
         return made
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias, runtime_checkable
+
+from pytest_ckpt.errors import InvalidArgument
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable
     from types import ModuleType
 
     from pytest_ckpt.configs.schedule import Schedule
@@ -17,6 +20,9 @@ if TYPE_CHECKING:
     from pytest_ckpt.records.tree import Tree
     from pytest_ckpt.records.verdict import Advice
 
+
+#: What the clock of a rehearsal can tell apart.
+_MICROSECOND: Final = 1e-6
 
 #: What a trainer starts from: the path of a checkpoint, True for the newest that it finds, None for nothing.
 Start: TypeAlias = str | Literal[True] | None
@@ -36,6 +42,7 @@ class Rehearsing:
         metric: what evaluations answer; None leaves it to the framework's stand-in, which always answers 1.
         world_size: how many processes the schedule is to be worked out for; this process is the first of them.
         origin: where the schedule comes from if not from the job's own code, as part of a sentence.
+        seconds_per_step: how long each optimizer step is to take on the clock of this process; None leaves that alone.
         tell: to be called once before training begins.
         reached: to be called with who read what, where something met a stand-in that needs the real thing.
         give_up: to be called where the loop can't go on after that; ends the process, but for one under a debugger.
@@ -47,6 +54,33 @@ class Rehearsing:
     reached: Callable[[str], None]
     give_up: Callable[[], None]
     origin: str = ""
+    seconds_per_step: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_processes(self.world_size)
+        _check_seconds(self.seconds_per_step)
+        for values in self.metric.values() if isinstance(self.metric, Mapping) else [self.metric]:
+            _check_metric(values)
+
+
+def _check_processes(given: object) -> None:
+    if isinstance(given, bool) or not isinstance(given, int) or given < 1:
+        message = f"world_size must be the number of processes of the real run, 1 or more; got {given!r}"
+        raise InvalidArgument(message)
+
+
+def _check_metric(given: object) -> None:
+    if isinstance(given, str) or (isinstance(given, Sequence) and not given):
+        message = f"metric must say what evaluations answer: numbers, or a function of the step; got {given!r}"
+        raise InvalidArgument(message)
+
+
+def _check_seconds(given: object) -> None:
+    if given is None:
+        return
+    if isinstance(given, bool) or not isinstance(given, (int, float)) or not _MICROSECOND <= given < float("inf"):
+        message = f"seconds_per_step must be how long a step of the real run takes, a number above 0; got {given!r}"
+        raise InvalidArgument(message)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

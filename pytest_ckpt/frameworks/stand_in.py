@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from pytest_ckpt.frameworks.protocol import Rehearsing
+    from pytest_ckpt.frameworks.stand_in_clock import Clock
 
 
 #: Packages whose own code is part of the loop, or handles models without looking into them.
@@ -173,8 +174,9 @@ class StandIn(torch.nn.Module):
 class CountingOptimizer(torch.optim.Optimizer):
     """Adds one to the parameter of a stand-in at each update."""
 
-    def __init__(self, parameters: Sequence[torch.nn.Parameter], lr: float) -> None:
+    def __init__(self, parameters: Sequence[torch.nn.Parameter], lr: float, clock: Clock) -> None:
         super().__init__(parameters, {"lr": lr, "weight_decay": 0.0})
+        self._clock = clock
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -186,4 +188,5 @@ class CountingOptimizer(torch.optim.Optimizer):
         for group in self.param_groups:
             for parameter in group["params"]:
                 parameter.add_(1.0)
+        self._clock.tick()
         return answer

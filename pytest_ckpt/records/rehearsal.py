@@ -16,6 +16,7 @@ class Rehearsal(Record):
         reached: what of the job, or of its framework, met a stand-in where it needs the real thing; each names who read what.
         world_size: processes that the schedule was worked out for; one of them was run.
         origin: where the schedule comes from if not from the job's own code, as part of a sentence.
+        seconds_per_step: how long each step took on a clock that was replaced; 0 if none was.
         metric: what evaluations answered, in a few words; empty if nothing was evaluated.
     """
 
@@ -24,3 +25,4 @@ class Rehearsal(Record):
     world_size: int = 1
     origin: str = ""
     metric: str = ""
+    seconds_per_step: float = 0.0

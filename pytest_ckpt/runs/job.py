@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ from pytest_ckpt.frameworks.protocol import Configured, Rehearses, Rehearsing
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from pytest_ckpt.frameworks.protocol import Framework, Metric, Start
     from pytest_ckpt.records.rehearsal import Rehearsal
@@ -159,7 +158,13 @@ class Job:
         return framework.rehearse(trainer, replace(asked, world_size=schedule.processes, origin=origin))
 
     def rehearse(
-        self, trainer: object, *args: object, metric: Metric = None, world_size: int = 1, **kwargs: object
+        self,
+        trainer: object,
+        *args: object,
+        metric: Metric = None,
+        world_size: int = 1,
+        seconds_per_step: float | None = None,
+        **kwargs: object,
     ) -> object:
         """Run a trainer's own loop over its real, full-length schedule, with stand-ins for what only computes.
 
@@ -173,11 +178,13 @@ class Job:
             metric: what evaluations answer: one value, one after the other, or a function of the step; for all metrics
                 alike, or in a dict by the names under which they are logged. Always 1 by default.
             world_size: how many processes the real run has; batches and steps are counted as there.
+            seconds_per_step: how long an optimizer step of the real run takes. The process's clock then stands still but for
+                that, so that what is saved by the time is saved where the real run does; needs `pytest-ckpt[clock]`.
 
         Raises:
             InvalidArgument: no known framework rehearses such an object, or an argument makes no sense.
         """
-        asked = self._rehearsing(metric, world_size)
+        asked = self._rehearsing(metric, world_size, seconds_per_step)
         for framework in self._frameworks:
             if framework.drives(trainer) and isinstance(framework, Rehearses):
                 return framework.rehearse(trainer, asked, *args, **kwargs)
@@ -188,20 +195,12 @@ class Job:
         )
         raise InvalidArgument(message)
 
-    def _rehearsing(self, metric: Metric, world_size: int) -> Rehearsing:
+    def _rehearsing(self, metric: Metric, world_size: int, seconds_per_step: float | None = None) -> Rehearsing:
         """Return what is asked of a rehearsal, if it makes sense."""
-        processes: object = world_size
-        if isinstance(processes, bool) or not isinstance(processes, int) or processes < 1:
-            message = f"world_size must be the number of processes of the real run, 1 or more; got {world_size!r}"
-            raise InvalidArgument(message)
-        for values in metric.values() if isinstance(metric, Mapping) else [metric]:
-            given: object = values
-            if isinstance(given, str) or (isinstance(given, Sequence) and not given):
-                message = f"metric must say what evaluations answer: numbers, or a function of the step; got {metric!r}"
-                raise InvalidArgument(message)
         return Rehearsing(
             metric=metric,
             world_size=world_size,
+            seconds_per_step=seconds_per_step,
             tell=self._on_rehearsal,
             reached=self._on_reached,
             give_up=self._on_give_up,

@@ -14,6 +14,7 @@ from transformers import EarlyStoppingCallback, Trainer, TrainerCallback
 from jobs import hf
 from pytest_ckpt.frameworks import builtin
 from pytest_ckpt.runs.job import Job
+from pytest_ckpt.strategies import schedules
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,20 +49,17 @@ class Scripted(Trainer):  # type: ignore[misc,unused-ignore]
 @st.composite
 def configurations(draw: st.DrawFn) -> dict[str, Any]:
     """Draw settings that TrainingArguments accept."""
-    found: dict[str, Any] = {
-        "per_device_train_batch_size": draw(st.integers(2, 7)),
-        "gradient_accumulation_steps": draw(st.integers(1, 4)),
-        "save_strategy": draw(st.sampled_from(["steps", "steps", "epoch", "no"])),
-        "save_total_limit": draw(st.sampled_from([None, None, 1, 2, 3])),
-        "dataloader_drop_last": draw(st.booleans()),
-        "save_only_model": draw(st.booleans()),
-    }
-    if draw(st.booleans()):
-        found["max_steps"] = draw(st.integers(1, 14))
-    else:
-        found["num_train_epochs"] = draw(st.sampled_from([1, 2, 3, 0.5, 1.5, 2.2]))
-    if found["save_strategy"] == "steps":
-        found["save_steps"] = draw(st.one_of(st.integers(1, 9), st.sampled_from([0.1, 0.25, 0.3, 0.5])))
+    schedule = schedules(
+        dataset_len=hf.SAMPLES,
+        batch_size=st.integers(2, 7),
+        epochs=st.sampled_from([1, 2, 3, 0.5, 1.5, 2.2]),
+        max_steps=st.none() | st.integers(1, 14),
+        drop_last=st.booleans(),
+        save_strategy=st.sampled_from(("steps", "steps", "epoch", "no")),
+        save_steps=st.integers(1, 9) | st.sampled_from([0.1, 0.25, 0.3, 0.5]),
+        save_total_limit=st.sampled_from([None, None, 1, 2, 3]),
+    )
+    found = {**draw(schedule).training_arguments(), "save_only_model": draw(st.booleans())}
     if draw(st.booleans()):
         found |= _evaluated(draw, found)
     return found

@@ -18,6 +18,7 @@ pytest.importorskip("lightning.pytorch")
 from jobs import pl
 from pytest_ckpt.frameworks import builtin
 from pytest_ckpt.runs.job import Job
+from pytest_ckpt.strategies import Schedule, schedules
 
 PACKAGE: Final = "lightning.pytorch"
 EXAMPLES: Final = 200 if pl.VERSION >= (2, 6) else 60
@@ -26,11 +27,9 @@ EXAMPLES: Final = 200 if pl.VERSION >= (2, 6) else 60
 @st.composite
 def trainers(draw: st.DrawFn) -> dict[str, Any]:
     """Draw settings of a Trainer."""
-    found: dict[str, Any] = {"accumulate_grad_batches": draw(st.integers(1, 3))}
-    if draw(st.booleans()):
-        found |= {"max_steps": draw(st.integers(1, 12)), "max_epochs": -1}
-    else:
-        found["max_epochs"] = draw(st.integers(1, 4))
+    found = draw(
+        schedules(accumulation=st.integers(1, 3), max_steps=st.none() | st.integers(1, 12))
+    ).trainer_arguments()
     if draw(st.booleans()):
         found["val_check_interval"] = draw(st.sampled_from([1.0, 0.5, 2]))
     else:
@@ -62,13 +61,14 @@ def checkpoints(draw: st.DrawFn) -> dict[str, Any]:
     return found
 
 
-def run(
+def run(  # noqa: PLR0913 - what a run is made of
     folder: Path,
     stopping: tuple[tuple[float, ...], int],
     given: dict[str, Any],
     saving: dict[str, Any],
     *,
     rehearsed: bool,
+    loader: dict[str, Any] | None = None,
 ) -> tuple[int, list[tuple[int, str]], list[str]]:
     """Train or rehearse; return how far it came, what was saved after which step, and what remains."""
     lightning = importlib.import_module(PACKAGE)
@@ -112,7 +112,7 @@ def run(
         save(path, *args, **kwargs)
 
     trainer.save_checkpoint = noting
-    loaders = pl.loader(), DataLoader(pl.samples(), batch_size=10)
+    loaders = pl.loader(**(loader or {})), DataLoader(pl.samples(), batch_size=10)
     if rehearsed:
         job.rehearse(trainer, Net(), *loaders, metric={"score": scores})
     else:
@@ -135,3 +135,19 @@ def test_saves_and_deletions_are_those_of_the_real_run(
     """The same is saved after the same steps, and the same files remain."""
     real = run(tmp_path / "job", (scores, patience), given, saving, rehearsed=False)
     assert real == run(tmp_path / "job", (scores, patience), given, saving, rehearsed=True), (given, saving)
+
+
+@pytest.mark.filterwarnings("ignore")  # as above
+@settings(max_examples=EXAMPLES // 4, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@given(schedule=schedules(dataset_len=pl.SAMPLES, max_steps=st.none() | st.integers(1, 12), drop_last=st.booleans()))
+def test_a_schedule_is_one_that_lightning_follows(tmp_path: Path, schedule: Schedule) -> None:
+    """Its arguments are accepted, and say when is saved and how many checkpoints remain."""
+    given, saving, loader = schedule.trainer_arguments(), schedule.checkpoint_arguments(), schedule.loader_arguments()
+    real = run(tmp_path / "job", ((1.0,), 0), given, saving, rehearsed=False, loader=loader)
+    assert real == run(tmp_path / "job", ((1.0,), 0), given, saving, rehearsed=True, loader=loader), schedule
+    steps, saved, kept = real
+    if schedule.save_strategy == "steps":
+        assert sorted({step for step, _ in saved}) == list(
+            range(int(schedule.save_steps), steps + 1, int(schedule.save_steps))
+        )
+        assert len(kept) == min(len(saved), schedule.save_total_limit or len(saved))
