@@ -58,6 +58,9 @@ class CkptRun:
         self._request = request
         self._labs: list[Lab] = []
 
+    def __repr__(self) -> str:
+        return "<CkptRun>"  # hypothesis shows it in what it has found
+
     def __call__(self, train: Callable[[Job], object], *, check: bool = True) -> RunRecord:
         """Run `train(job)` undisturbed and return what was seen.
 

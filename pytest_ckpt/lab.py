@@ -41,11 +41,13 @@ class LabSettings:
         timeout: seconds that one run may take.
         start_method: `fork`, `spawn`, or `auto` for fork where it can serve.
         processes: how many runs may go on at a time, where the system lets each have its own directory at the job's path.
+        waiting: called about five times a second with the journal of a run that goes on alone.
     """
 
     timeout: float = 120.0
     start_method: str = "auto"
     processes: int = 1
+    waiting: Callable[[Path], None] | None = None
 
 
 @dataclass(slots=True)
@@ -149,6 +151,7 @@ class Lab:
             processes=self.settings.processes,
             frameworks=self.frameworks,
             reseed=self.reseed,
+            waiting=self.settings.waiting,
         )
 
     def _run(self, experiment: Experiment) -> RunRecord:

@@ -135,14 +135,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             asked = item.stash[asked_key]
             tests.setdefault(item.stash[test_key], {})[asked.contract.name] = asked
     if tests and config.stash[settings_key].enabled and not _only_looks(config):
-        from pytest_ckpt.shell.jobs import JobSession, shared_folder
+        from pytest_ckpt.shell.jobs import job_session
 
-        config.stash[jobs_key] = JobSession(
-            folder=shared_folder(config),
-            settings=config.stash[settings_key],
-            frameworks=frameworks_of(config),
-            asked=tests,
-        )
+        config.stash[jobs_key] = job_session(config, tests)
 
 
 def _only_looks(config: pytest.Config) -> bool:

@@ -169,6 +169,9 @@ def _causes(settings: Mapping[str, str], last: int, version: str) -> Iterator[st
         yield f"ModelCheckpoint saves every {every} steps, which does not divide the last step, {last}."
     elif epochs.isdigit() and int(epochs) > 1:
         yield f"ModelCheckpoint saves every {epochs} epochs, and the last epoch is not one of them."
+    time = settings.get("ModelCheckpoint.train_time_interval", "None")
+    if time != "None":
+        yield f"ModelCheckpoint saves after every {time} of training (train_time_interval), and not once more at its end."
     if settings.get("ModelCheckpoint.monitor", "None") != "None":
         yield (
             f"ModelCheckpoint keeps the best {settings['ModelCheckpoint.save_top_k']} by "

@@ -15,7 +15,8 @@ from pytest_ckpt.runs.journal import events
 from pytest_ckpt.runs.supervise import first_to_end, run_spawned, start_forked
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+    from pathlib import Path
 
     from pytest_ckpt.frameworks.protocol import Framework
     from pytest_ckpt.runs.processes import Ended
@@ -32,6 +33,7 @@ class Launcher:
         processes: how many runs may go on at a time.
         frameworks: are warmed up before each fork.
         reseed: whether a forked process is seeded; otherwise it keeps the random state it was forked with.
+        waiting: called about five times a second with the journal of a run that goes on alone.
     """
 
     timeout: float
@@ -39,6 +41,7 @@ class Launcher:
     processes: int
     frameworks: Sequence[Framework]
     reseed: bool
+    waiting: Callable[[Path], None] | None = None
 
     @contextmanager
     def run(self, plan: RunPlan) -> Iterator[tuple[Ended, str]]:
@@ -51,7 +54,7 @@ class Launcher:
             return
         with closing(self._fork(plan)) as run:
             self.can_run_side_by_side()  # found out once, while something else goes on anyway
-            ended = run.end()
+            ended = run.end(self._waiting(plan))
             if self.start_method == "fork" or not ended.timed_out or _has_begun(plan):
                 yield ended, "fork"
                 return
@@ -99,7 +102,11 @@ class Launcher:
 
     def _spawn(self, plan: RunPlan) -> Ended:
         stdout, stderr = plan.output("stdout"), plan.output("stderr")
-        return run_spawned(run_job, (plan,), timeout=self.timeout, stdout=stdout, stderr=stderr)
+        waiting = self._waiting(plan)
+        return run_spawned(run_job, (plan,), timeout=self.timeout, stdout=stdout, stderr=stderr, waiting=waiting)
+
+    def _waiting(self, plan: RunPlan) -> Callable[[], None] | None:
+        return None if self.waiting is None else partial(self.waiting, plan.journal)
 
     def _can_fork(self) -> bool:
         """Say whether a forked process can train: not where there is no fork, nor after CUDA was used here."""

@@ -114,6 +114,7 @@ def run_spawned(  # noqa: PLR0913 - what a process can be given
     grace: float = 0.5,
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
+    waiting: Callable[[], None] | None = None,
 ) -> Ended:
     """Run a job in a fresh interpreter, for what does not survive a fork (CUDA), and where there is none.
 
@@ -122,6 +123,7 @@ def run_spawned(  # noqa: PLR0913 - what a process can be given
         args: its arguments.
         cwd: the job's working directory, by default this one.
         env: the job's environment, by default this one.
+        waiting: called about five times a second until it has ended; on Linux only.
 
     The other arguments and what is raised are those of `run_forked`; outside Linux, only processes in the job's own
     process group are found and killed.
@@ -137,7 +139,8 @@ def run_spawned(  # noqa: PLR0913 - what a process can be given
         words, environment = spawn.command(payload), dict(os.environ if env is None else env)
         if sys.platform == "linux":
             become = partial(spawn.replace_process, words, cwd, environment)
-            return run_forked(become, timeout=timeout, stdout=stdout, stderr=stderr, grace=grace)
+            with closing(start_forked(become, timeout=timeout, stdout=stdout, stderr=stderr, grace=grace)) as run:
+                return run.end(waiting)
         return spawn.run_in_group(
             words, cwd=cwd, env=environment, timeout=timeout, stdout=stdout, stderr=stderr, grace=grace
         )
@@ -189,8 +192,11 @@ class ForkedRun:
         """Say whether nothing can be waited for any more: its supervisor has ended, or should have."""
         return self._has_ended() or time.monotonic() > self._deadline
 
-    def end(self) -> Ended:
+    def end(self, waiting: Callable[[], None] | None = None) -> Ended:
         """Wait for its end, and return how it was.
+
+        Args:
+            waiting: called about five times a second meanwhile.
 
         Raises:
             HarnessError: the supervisor could not do its work.
@@ -198,13 +204,13 @@ class ForkedRun:
         self.channel.settimeout(LOOK_EVERY)
         received = b""
         while not received.endswith(b"\n"):
-            received += self._receive() or self._complain()
+            received += self._receive(waiting) or self._complain()
         answer = json.loads(received)
         if "error" in answer:
             raise HarnessError(answer["error"])
         return Ended.from_json(answer)
 
-    def _receive(self) -> bytes:
+    def _receive(self, waiting: Callable[[], None] | None) -> bytes:
         """Return what it sends next, nothing if nothing will come."""
         while True:
             last_look = self.is_over()
@@ -213,6 +219,8 @@ class ForkedRun:
             except TimeoutError:
                 if last_look:
                     return b""
+                if waiting is not None:
+                    waiting()
 
     def _complain(self) -> NoReturn:
         self._wait(LOOK_EVERY)

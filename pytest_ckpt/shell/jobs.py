@@ -19,7 +19,11 @@ from filelock import FileLock
 from pytest_ckpt.errors import HarnessError
 from pytest_ckpt.lab import Lab, LabSettings
 from pytest_ckpt.records.verdict import JobResult
+from pytest_ckpt.settings import settings_key
 from pytest_ckpt.shell.failing import explained, failure, full_disk, kept, sections, unobserved
+from pytest_ckpt.shell.known import frameworks_of
+from pytest_ckpt.shell.progress import progress_line
+from pytest_ckpt.shell.sweeps import text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
     from pytest_ckpt.runs.job import Job
     from pytest_ckpt.settings import Settings
     from pytest_ckpt.shell.marks import Asked
+    from pytest_ckpt.shell.progress import ProgressLine
 
 
 @dataclass(slots=True)
@@ -40,12 +45,14 @@ class JobSession:
     Attributes:
         folder: shared by the workers of a session, which read each other's results there; None where there are none.
         asked: contracts by test, for the tests that were selected.
+        progress: shows how far a rehearsal has come; None where that is not to be seen.
     """
 
     folder: Path | None
     settings: Settings
     frameworks: Sequence[Framework]
     asked: Mapping[str, Mapping[str, Asked]] = field(default_factory=dict)
+    progress: ProgressLine | None = None
     results: dict[str, JobResult] = field(default_factory=dict)
     _locks: dict[str, FileLock] = field(default_factory=dict)
 
@@ -100,13 +107,16 @@ class JobSession:
     ) -> tuple[JobResult, Lab]:
         """Run a job with some settings, the how manieth it is said to be, and judge it."""
         started = time.monotonic()
-        lab = self._lab(test, job, partial(body, **(settings or {})), reseed=reseed)
+        lab = self._lab(test, job, partial(body, **(settings or {})), settings or {}, reseed=reseed)
         if number:
             lab.folder = lab.folder.with_name(f"{lab.folder.name}{number}")
         try:
             return _judge(lab, test, contracts, started), lab
         except (HarnessError, OSError) as error:
             return JobResult(test=test, error=unobserved(error, lab), kept_dirs=kept(lab)), lab
+        finally:
+            if self.progress is not None:
+                self.progress.erase()
 
     def _share(self, folder: Path, result: JobResult) -> None:
         """Let the other workers read it; where that can't be written, each of them runs the job for itself."""
@@ -128,7 +138,9 @@ class JobSession:
             lock.acquire()
             self._locks[test] = lock
 
-    def _lab(self, test: str, job: Job, body: Callable[[], object], *, reseed: bool) -> Lab:
+    def _lab(
+        self, test: str, job: Job, body: Callable[[], object], settings: Mapping[str, object], *, reseed: bool
+    ) -> Lab:
         return Lab(
             job=job,
             body=body,
@@ -139,10 +151,17 @@ class JobSession:
                 timeout=self.settings.timeout,
                 start_method=self.settings.start_method,
                 processes=self.settings.processes,
+                waiting=self._waiting(test, settings),
             ),
             skips=(pytest.skip.Exception,),
             reseed=reseed,
         )
+
+    def _waiting(self, test: str, settings: Mapping[str, object]) -> Callable[[Path], None] | None:
+        if self.progress is None:
+            return None
+        name = test.rpartition("::")[2]
+        return partial(self.progress.look, f"{name} with {text(settings)}" if settings else name)
 
 
 def _file(folder: Path, test: str, suffix: str) -> Path:
@@ -179,6 +198,17 @@ def _judge(lab: Lab, test: str, contracts: Sequence[Contract], started: float) -
 
 def _frameworks(run: RunRecord) -> tuple[str, ...]:
     return tuple(f"{facts.name} {facts.version}".strip() for facts in run.frameworks)
+
+
+def job_session(config: pytest.Config, asked: Mapping[str, Mapping[str, Asked]]) -> JobSession:
+    """Return what runs the jobs of a session, for the contracts that were selected of each test."""
+    return JobSession(
+        folder=shared_folder(config),
+        settings=config.stash[settings_key],
+        frameworks=frameworks_of(config),
+        asked=asked,
+        progress=progress_line(config),
+    )
 
 
 def missing_torch() -> str:

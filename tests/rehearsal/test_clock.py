@@ -62,7 +62,7 @@ def test_an_interval_of_time_is_one_of_steps(judge: Judge, seconds: float) -> No
 
 
 def test_the_last_step_is_lost_or_saved_in_the_end(judge: Judge) -> None:
-    """Two and a half hours are no multiple of an hour; one more save at the end of training mends that."""
+    """Two and a half hours are no multiple of an hour; what the message advises mends that, and so does a save at the end."""
     hour = {"train_time_interval": timedelta(hours=1)}
     broken = judge(partial(fit, seconds=45, saving=hour), FinalStep())["final_step"]
     assert (
@@ -77,6 +77,9 @@ def test_the_last_step_is_lost_or_saved_in_the_end(judge: Judge) -> None:
             del pl_module
             trainer.save_checkpoint(Path(trainer.default_root_dir, "end.ckpt"))
 
+    assert "saves after every 1:00:00 of training (train_time_interval)" in broken.findings[0].cause
+    second = pl.checkpoint(PACKAGE, filename="final-{step}")
+    assert "held" == judge(partial(fit, seconds=45, saving=hour, more=[second]), FinalStep())["final_step"].status
     assert "held" == judge(partial(fit, seconds=45, saving=hour, more=[SaveAtEnd()]), FinalStep())["final_step"].status
 
 
