@@ -90,7 +90,8 @@ def test_frameworks_are_extras(wheel: zipfile.ZipFile) -> None:
     required = wheel_metadata(wheel).get_all("Requires-Dist") or []
     unconditional = {line for line in required if "extra ==" not in line}
     assert {"cloudpickle>=3.0", "filelock>=3.12", "pytest>=8.4", "safetensors>=0.4"} == unconditional
-    assert ["lightning", "torch", "transformers"] == sorted(wheel_metadata(wheel).get_all("Provides-Extra") or [])
+    extras = sorted(wheel_metadata(wheel).get_all("Provides-Extra") or [])
+    assert ["clock", "hypothesis", "lightning", "torch", "transformers"] == extras
 
 
 def test_importing_the_package_imports_nothing_heavy(tmp_path: Path) -> None:
