@@ -15,7 +15,7 @@ from pytest_ckpt._version import __version__
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 UNASKED: Final = frozenset(
-    {"accelerate", "cloudpickle", "filelock", "lightning", "numpy", "safetensors", "torch", "transformers"}
+    {"accelerate", "cloudpickle", "filelock", "freezegun", "lightning", "numpy", "safetensors", "torch", "transformers"}
 )
 
 

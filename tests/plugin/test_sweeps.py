@@ -56,6 +56,59 @@ def test_the_smallest_that_breaks_is_told_of_with_its_steps(sessions: Sessions) 
     assert ["job-evidence1", "job-evidence2"] == evidence(sessions)
 
 
+def test_a_trainer_is_swept_as_it_is_trained_and_as_it_is_rehearsed(sessions: Sessions) -> None:
+    """The same combination is the smallest, and is shown with its steps."""
+    sessions.write(
+        """
+        from jobs import hf
+
+        class OnlyBetween(hf.TrainerCallback):
+            def on_step_end(self, args, state, control, **_):
+                if state.global_step % args.save_steps:
+                    control.should_save = False
+
+        def trainer(job, max_steps, save_steps):
+            saving = {"save_strategy": "steps", "save_steps": save_steps}
+            return hf.trainer(job, callbacks=[OnlyBetween()], max_steps=max_steps, **saving)
+
+        @pytest.mark.ckpt_sweep(save_steps=[2, 3], max_steps=[6, 8])
+        class TestSchedules:
+            @pytest.mark.ckpt_final_step
+            def test_trained(self, ckpt_job, save_steps, max_steps):
+                ckpt_job.train(trainer(ckpt_job, max_steps, save_steps))
+
+            @pytest.mark.ckpt_final_step
+            def test_rehearsed(self, ckpt_job, save_steps, max_steps):
+                ckpt_job.rehearse(trainer(ckpt_job, max_steps, save_steps))
+        """
+    )
+    result = sessions.apart("-v", timeout=180)
+    result.assert_outcomes(failed=2)
+    told = ["  save_steps=3, max_steps=8: training ended at step 8 and the newest checkpoint*"]
+    told += ["    combinations   1 broke, 3 held, of 4", "  saves    1 2 [[]3[]] 4 5 [[]6[]] 7 (8)"]
+    result.stdout.fnmatch_lines([*told, *told])
+
+
+def test_each_combination_starts_from_what_the_fixtures_made(sessions: Sessions) -> None:
+    """Whatever the runs before it have left, those that resume included."""
+    sessions.write(
+        """
+        @pytest.fixture
+        def config(ckpt_job):
+            (ckpt_job.path / "config.json").write_text("{}")
+
+        @pytest.mark.ckpt_sweep(last=[4, 5, 6])
+        @pytest.mark.ckpt_final_step
+        @pytest.mark.ckpt_resumable
+        def test_job(ckpt_job, last, config):
+            names = [path.name for path in ckpt_job.path.iterdir()]
+            assert names == ["config.json"] or not ckpt_job.is_baseline, names
+            train(ckpt_job, last=last)
+        """
+    )
+    assert {"test_job[final_step]": "passed", "test_job[resumable]": "passed"} == sessions.outcomes()
+
+
 def test_all_that_hold_are_one_that_passes(sessions: Sessions) -> None:
     """Nothing of them is kept; with -k, the job is run for the contract that is left."""
     sessions.write(SWEPT.replace("save_last=False", "save_last=True"))
