@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from transformers import TrainerCallback
 
 pytest.importorskip("freezegun")
+pytest.importorskip("lightning.pytorch")
 from jobs import hf, pl
 from pytest_ckpt.contracts.retention import Retention
 from pytest_ckpt.contracts.saving import Count, FinalStep

@@ -212,7 +212,7 @@ def test_llamafactory(judge: Judge, tmp_path: Path) -> None:
     folder = tmp_path / "data"
     folder.mkdir()
     (folder / "one.json").write_text(json.dumps([{"instruction": "a"}] * 90), encoding="utf-8")
-    (folder / "two.jsonl").write_text('{"a": 1}\n' * 30 + "\n", encoding="utf-8")
+    (folder / "two.jsonl").write_text('{"a": 1}\n' * 32 + "\n", encoding="utf-8")
     known = {"one": {"file_name": "one.json"}, "two": {"file_name": "two.jsonl"}}
     (folder / "dataset_info.json").write_text(json.dumps(known), encoding="utf-8")
     values = {
@@ -225,7 +225,7 @@ def test_llamafactory(judge: Judge, tmp_path: Path) -> None:
     values |= {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 4, "num_train_epochs": 2.0}
     values |= {"val_size": 0.1, "max_samples": 80, "save_steps": 10, "bf16": True, "deepspeed": "ds_z3.json"}
     schedule = read(written(tmp_path, values))
-    assert (99, 11) == (schedule.train_len, schedule.eval_len)  # of 80 and 30
+    assert (100, 12) == (schedule.train_len, schedule.eval_len)  # of 80 and 32
     found = verdicts(judge, tmp_path / "train.yml", Steps([10, 20, 30, 40, 50]))
     assert "held" == found["steps"].status, found
     assert "read as a configuration of LLaMA-Factory" in " ".join(found["steps"].notes)
