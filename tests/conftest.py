@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from pytest_ckpt import frameworks
 from pytest_ckpt.lab import Lab, LabSettings
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from pytest_ckpt.contracts.base import Contract
     from pytest_ckpt.records.run import RunRecord
     from pytest_ckpt.records.verdict import Verdict
+
+
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")  # how fast examples are made and run tells of the machine's load
 
 
 @pytest.fixture(autouse=True)
