@@ -16,6 +16,7 @@ from pytest_ckpt.contracts.logging_saves import Logged
 from pytest_ckpt.contracts.moving import Relocatable
 from pytest_ckpt.contracts.purity import Pure
 from pytest_ckpt.contracts.stability import StableSchedule
+from pytest_ckpt.records.said import CALLBACK
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,6 +44,8 @@ def assert_all_hold(
         not_applicable = ("retention", *not_applicable)
     if not any(facts.best and facts.best.path for facts in judge.baseline.frameworks):
         not_applicable = ("best", *not_applicable)
+    if not any(said.source == CALLBACK for said in judge.baseline.said):  # an older release may save nothing at all
+        verdicts.pop("logged")
     found = {name: verdict for name, verdict in verdicts.items() if verdict.status != "held"}
     expected = {**dict.fromkeys(not_applicable, "not_applicable"), **dict.fromkeys(broken, "violated")}
     assert expected == {name: v.status for name, v in found.items()}, found
@@ -284,6 +287,10 @@ def test_an_export_is_no_checkpoint_of_the_configuration(judge: Judge, limit: in
         trainer.save_model()
 
     verdicts = default_set(judge, train)
+    assert verdicts.pop("logged").status in {
+        "held",
+        "inconclusive",
+    }  # newer releases tell of the export, older ones do not
     other = {"best": "not_applicable", "retention": "not_applicable"}
     other |= dict.fromkeys(("resumable", "stable_schedule", "relocatable", "pure"), "inconclusive")
     assert {**dict.fromkeys(verdicts, "held"), **other} == {name: v.status for name, v in verdicts.items()}
