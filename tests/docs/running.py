@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: What a block shows that does not say.
 _DEFAULT = "other, progress, messages, message, contracts, end"
+#: How the variables begin by which pytest, hypothesis and our report see a CI server: they print more there.
+_OF_CI = ("CI", "BUILD_", "GITHUB_", "TF_BUILD")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,8 +151,8 @@ def _changed(path: Path, block: Block) -> str:
 
 
 def _environment(**more: str) -> dict[str, str]:
-    """Return the environment of a reader whose shell says nothing about pytest, and who has no other plugins."""
-    ours = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST", "COV", "HF_"))}
+    """Return the environment of a reader at a terminal, whose shell says nothing about pytest, and who has no other plugins."""
+    ours = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST", "COV", "HF_", *_OF_CI))}
     return {
         **ours,
         "COLUMNS": "80",
