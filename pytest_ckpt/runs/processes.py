@@ -55,6 +55,7 @@ class Ended(Record):
         timed_out: whether it was still running at its deadline.
         leftovers: its descendants that outlived it and did not go by themselves.
         seconds: from its start to its end.
+        untraced: why the log of its operations can't be trusted; empty where it can, and where none was asked for.
     """
 
     exit_code: int | None = None
@@ -62,6 +63,7 @@ class Ended(Record):
     timed_out: bool = False
     leftovers: tuple[Leftover, ...] = ()
     seconds: float = 0.0
+    untraced: str = ""
 
     @classmethod
     def of(cls, code: int, *, timed_out: bool, leftovers: tuple[Leftover, ...], seconds: float) -> Self:

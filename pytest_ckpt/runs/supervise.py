@@ -31,6 +31,8 @@ from pytest_ckpt.runs.supervision import KILL_BOUND, LOOK_EVERY, STACKS_BOUND, S
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from pytest_ckpt.crashes.tracer import Tracing
+
 __all__ = [
     "STACKS_FOLLOW",
     "Ended",
@@ -48,7 +50,15 @@ _SLACK: Final = 10.0
 _FORKING: Final = threading.Lock()
 
 
-def run_forked(body: Callable[[], int], *, timeout: float, stdout: Path, stderr: Path, grace: float = 0.5) -> Ended:
+def run_forked(  # noqa: PLR0913 - what a process can be given
+    body: Callable[[], int],
+    *,
+    timeout: float,
+    stdout: Path,
+    stderr: Path,
+    grace: float = 0.5,
+    tracing: Tracing | None = None,
+) -> Ended:
     """Run a job in a forked copy of this process, and return when it and all it started have ended.
 
     Args:
@@ -57,17 +67,25 @@ def run_forked(body: Callable[[], int], *, timeout: float, stdout: Path, stderr:
         stdout: file for descriptor 1, emptied first.
         stderr: file for descriptor 2, emptied first; may be the same.
         grace: seconds that processes of the job get to end by themselves once it has ended.
+        tracing: which directory's changes are noted, and where; `crashes.tracer.why_not` says whether that can be.
 
     Raises:
         HarnessError: the supervisor could not do its work.
         InvalidArgument: `timeout` or `grace` is no time.
     """
-    with closing(start_forked(body, timeout=timeout, stdout=stdout, stderr=stderr, grace=grace)) as run:
+    run = start_forked(body, timeout=timeout, stdout=stdout, stderr=stderr, grace=grace, tracing=tracing)
+    with closing(run):
         return run.end()
 
 
-def start_forked(
-    body: Callable[[], int], *, timeout: float, stdout: Path, stderr: Path, grace: float = 0.5
+def start_forked(  # noqa: PLR0913 - what a process can be given
+    body: Callable[[], int],
+    *,
+    timeout: float,
+    stdout: Path,
+    stderr: Path,
+    grace: float = 0.5,
+    tracing: Tracing | None = None,
 ) -> ForkedRun:
     """Start a job as `run_forked` does, without waiting for its end.
 
@@ -85,7 +103,7 @@ def start_forked(
         path.write_bytes(b"")
     run = ForkedRun(bound=timeout + grace + STACKS_BOUND + 2 * KILL_BOUND + _SLACK)
     try:
-        run.start(Order(body=body, timeout=timeout, grace=grace, stdout=stdout, stderr=stderr))
+        run.start(Order(body=body, timeout=timeout, grace=grace, stdout=stdout, stderr=stderr, tracing=tracing))
     except BaseException:
         run.close()
         raise

@@ -6,10 +6,11 @@ import gc
 import json
 import os
 import signal
+import socket
 import time
 import traceback
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -18,9 +19,10 @@ from pytest_ckpt.runs.forgetting import reset_signals
 from pytest_ckpt.runs.processes import Children, Ended
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable
     from pathlib import Path
+
+    from pytest_ckpt.crashes.tracer import Tracer, Tracing
 
 #: The line in the file of stderr after which the stacks of a job that ran out of time follow.
 STACKS_FOLLOW: Final = "pytest-ckpt: the job was still running at its deadline; its Python threads stood here:"
@@ -33,13 +35,14 @@ LOOK_EVERY: Final = 0.2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What a supervisor is to do."""
+    """What a supervisor is to do; the arguments of `run_forked`."""
 
     body: Callable[[], int]
     timeout: float
     grace: float
     stdout: Path
     stderr: Path
+    tracing: Tracing | None = None
 
 
 def supervise(order: Order, channel: socket.socket, caller: int) -> NoReturn:
@@ -67,19 +70,33 @@ class _Supervision:
         processes.become_subreaper()
         reset_signals()
         _open_standard_streams(order)
-        self._job = self._start_job()
+        ours, theirs = socket.socketpair() if order.tracing is not None else (None, None)
+        self._job = self._start_job(theirs)
+        keep = {fd.fileno() for fd in (channel, ours) if fd is not None}
         for fd in processes.open_descriptors():  # only now: the job may need what its fixtures have opened
-            if fd > 2 and fd != channel.fileno():  # noqa: PLR2004 - the standard streams
+            if fd > 2 and fd not in keep:  # noqa: PLR2004 - the standard streams
                 with suppress(OSError):
                     os.close(fd)
         self._children = Children(self._job)
+        self._tracer = self._start_tracer(ours)
 
-    def _start_job(self) -> int:
+    def _start_job(self, tracer: socket.socket | None) -> int:
         supervisor = os.getpid()
         job = os.fork()
         if job == 0:
-            spawn.forked_job(partial(_without_channels, self._order.body), supervisor)
+            spawn.forked_job(partial(_body, self._order.body, tracer), supervisor)
+        if tracer is not None:
+            tracer.close()
         return job
+
+    def _start_tracer(self, channel: socket.socket | None) -> Tracer | None:
+        if channel is None or self._order.tracing is None:
+            return None
+        from pytest_ckpt.crashes.tracer import Tracer
+
+        tracer = Tracer(self._order.tracing, channel)
+        tracer.start()
+        return tracer
 
     def run(self) -> dict[str, Any]:
         """See the job to its end, and what it has started; return the report."""
@@ -96,7 +113,9 @@ class _Supervision:
         if self._children.any_left or self._children.job_status is None:
             return {"error": self._immortal()}
         code = os.waitstatus_to_exitcode(self._children.job_status)
-        return Ended.of(code, timed_out=timed_out, leftovers=leftovers, seconds=seconds).to_json()
+        ended = Ended.of(code, timed_out=timed_out, leftovers=leftovers, seconds=seconds)
+        untraced = self._tracer.finish(KILL_BOUND) if self._tracer is not None else ""
+        return replace(ended, untraced=untraced).to_json()
 
     def _until(self, condition: Callable[[], bool], seconds: float, look_every: float = LOOK_EVERY) -> None:
         """Wait until something holds, the time is up or pytest has hung up or died."""
@@ -154,6 +173,10 @@ def _open_standard_streams(order: Order) -> None:
             os.close(opened)
 
 
-def _without_channels(body: Callable[[], int]) -> int:
+def _body(body: Callable[[], int], tracer: socket.socket | None) -> int:
     processes.close_channels()
+    if tracer is not None:
+        from pytest_ckpt.crashes.tracer import be_traced
+
+        be_traced(tracer)
     return body()

@@ -1,0 +1,247 @@
+"""A file system in memory, to which the operations of a job are applied one by one: what a crash would find after each."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from pytest_ckpt.records.tree import Entry, Tree
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pytest_ckpt.records.operation import Operation
+
+#: Gives the bytes at an offset of the log, so many of them.
+Bytes = "Callable[[int, int], bytes]"
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """A file, directory or link, under whatever names.
+
+    Attributes:
+        content: a file's bytes.
+        target: what a link says.
+        mtime_ns: when it was last changed.
+        names: how many there are.
+    """
+
+    kind: Literal["file", "dir", "link"]
+    content: bytearray = field(default_factory=bytearray)
+    target: str = ""
+    mode: int = 0o644
+    mtime_ns: int = 0
+    names: int = 0
+    _digest: str = ""
+
+    def changed(self, at: int) -> None:
+        """Note that its content is another now."""
+        self.mtime_ns, self._digest = at, ""
+
+    @property
+    def digest(self) -> str:
+        """The digest under which the evidence store has its bytes."""
+        self._digest = self._digest or hashlib.blake2b(self.content, digest_size=16).hexdigest()
+        return self._digest
+
+
+class FileSystem:
+    """A directory tree that operations change as the kernel would; one that the kernel refuses changes nothing.
+
+    Args:
+        tree: what was there before.
+        read: gives the content of a file of `tree` by its digest.
+        data: gives bytes of the log: their offset, and how many.
+    """
+
+    def __init__(self, tree: Tree, read: Callable[[str], bytes], data: Callable[[int, int], bytes]) -> None:
+        self._data = data
+        self._nodes: dict[str, Node] = {"": Node("dir", mode=0o755, names=1)}
+        self._by_inode: dict[int, Node] = {}
+        for entry in tree.entries:
+            content = bytearray(read(entry.content)) if entry.kind == "file" else bytearray()
+            target = entry.content if entry.kind == "link" else ""
+            self._nodes[entry.path] = Node(entry.kind, content, target, entry.mode, entry.mtime_ns, names=1)
+
+    @property
+    def tree(self) -> Tree:
+        """All that is there now."""
+        return Tree(entries=tuple(_entry(path, self._nodes[path]) for path in sorted(self._nodes) if path))
+
+    def files(self) -> Iterator[Node]:
+        """Yield the files that have names."""
+        yield from {id(node): node for node in self._nodes.values() if node.kind == "file"}.values()
+
+    def apply(self, operation: Operation, *, cut: int | None = None) -> None:
+        """Carry an operation out.
+
+        Args:
+            cut: how many bytes of a write arrive; None for all.
+        """
+        match operation.kind:
+            case "open":
+                self._open(operation)
+            case "write":
+                self._write(operation, operation.size if cut is None else cut)
+            case "truncate" | "allocate" | "zero":
+                self._resize(operation)
+            case "times" if (node := self._file(operation) or self._nodes.get(operation.path or "")) is not None:
+                node.mtime_ns = operation.size or operation.time_ns
+            case "mkdir":
+                self._add(operation.path, Node("dir", mode=0o755, mtime_ns=operation.time_ns))
+            case "symlink":
+                self._add(operation.path, Node("link", target=operation.target, mtime_ns=operation.time_ns))
+            case "rmdir" | "unlink" | "depart":
+                self._remove(operation)
+            case "rename" | "exchange":
+                self._rename(operation)
+            case "link":
+                self._link(operation)
+            case "arrive":
+                self._arrive(operation)
+
+    # -- bytes ---------------------------------------------------------------------------------------------------------
+
+    def _file(self, operation: Operation) -> Node | None:
+        """Return the file that an operation is about: by its number, if it is known by that, or else by its name."""
+        named = None if operation.path is None else self._nodes.get(operation.path)
+        if not operation.inode:
+            return named if named is not None and named.kind == "file" else None
+        known = self._by_inode.get(operation.inode)
+        if known is None or (not known.names and named is not None):  # numbers of removed files are used again
+            known = named if named is not None and named.kind == "file" else Node("file", mtime_ns=operation.time_ns)
+            self._by_inode[operation.inode] = known
+        return known
+
+    def _write(self, operation: Operation, size: int) -> None:
+        file = self._file(operation)
+        if file is None or operation.data is None or not size:
+            return
+        start = len(file.content) if operation.offset is None else operation.offset
+        _extend(file, start)
+        file.content[start : start + size] = self._data(operation.data, size)
+        file.changed(operation.time_ns)
+
+    def _resize(self, operation: Operation) -> None:
+        file = self._file(operation)
+        if file is None:
+            return
+        start, end = operation.offset or 0, (operation.offset or 0) + operation.size
+        match operation.kind:
+            case "truncate":
+                _extend(file, operation.size)
+                del file.content[operation.size :]
+            case "allocate":
+                _extend(file, end)
+            case "zero":
+                end = min(end, len(file.content)) if operation.exclusive else end
+                _extend(file, end)
+                file.content[start:end] = bytes(max(0, end - start))
+        file.changed(operation.time_ns)
+
+    # -- names ---------------------------------------------------------------------------------------------------------
+
+    def _open(self, operation: Operation) -> None:
+        there = self._nodes.get(operation.path or "")
+        if there is None:
+            self._add(operation.path, Node("file", mtime_ns=operation.time_ns))
+        elif operation.empties and not operation.exclusive and there.kind == "file" and there.content:
+            there.content.clear()
+            there.changed(operation.time_ns)
+
+    def _add(self, path: str | None, node: Node) -> None:
+        """Give a node a name that is free, in a directory that is there."""
+        if path and path not in self._nodes and self._is_dir(_parent(path)):
+            self._set(path, node)
+
+    def _set(self, path: str, node: Node) -> None:
+        self._nodes[path] = node
+        node.names += 1
+
+    def _take(self, path: str) -> Node:
+        node = self._nodes.pop(path)
+        node.names -= 1
+        return node
+
+    def _is_dir(self, path: str) -> bool:
+        node = self._nodes.get(path)
+        return node is not None and node.kind == "dir"
+
+    def _below(self, path: str) -> list[str]:
+        return [name for name in self._nodes if name.startswith(path + "/")]
+
+    def _remove(self, operation: Operation) -> None:
+        path = operation.path or ""
+        node = self._nodes.get(path)
+        if node is None or not path or (operation.kind == "rmdir") != (node.kind == "dir") and operation.kind != "depart":
+            return
+        below = self._below(path)
+        if below and operation.kind != "depart":
+            return  # a directory that holds something stays
+        for name in (*below, path):
+            self._take(name)
+
+    def _rename(self, operation: Operation) -> None:
+        old, new = operation.path or "", operation.target
+        node, there = self._nodes.get(old), self._nodes.get(new)
+        if node is None or not old or not new or new.startswith(old + "/") or not self._is_dir(_parent(new)):
+            return
+        if operation.kind == "exchange":
+            if there is not None and not old.startswith(new + "/"):
+                self._exchange(old, new)
+            return
+        if there is node or (there is not None and (operation.exclusive or not self._gives_way(node, new))):
+            return
+        if there is not None:
+            self._take(new)
+        self._move({name: new + name.removeprefix(old) for name in (old, *self._below(old))})
+
+    def _gives_way(self, node: Node, path: str) -> bool:
+        """Say whether what lies at a path may be replaced: a directory by a directory if it is empty, and others by others."""
+        return (node.kind == "dir") == (self._nodes[path].kind == "dir") and not self._below(path)
+
+    def _exchange(self, old: str, new: str) -> None:
+        there = {name: new + name.removeprefix(old) for name in (old, *self._below(old))}
+        back = {name: old + name.removeprefix(new) for name in (new, *self._below(new))}
+        self._move({**there, **back})
+
+    def _move(self, names: dict[str, str]) -> None:
+        moved = {new: self._nodes.pop(old) for old, new in names.items()}
+        self._nodes.update(moved)
+
+    def _link(self, operation: Operation) -> None:
+        node = self._file(operation) if operation.path is None else self._nodes.get(operation.path)
+        if node is not None and node.kind != "dir":
+            self._add(operation.target, node)
+
+    def _arrive(self, operation: Operation) -> None:
+        path = operation.path or ""
+        is_dir = operation.data is None
+        node = Node("dir" if is_dir else "file", mode=0o755 if is_dir else 0o644, mtime_ns=operation.time_ns)
+        if path in self._nodes:
+            if not self._gives_way(node, path):
+                return
+            self._take(path)
+        if operation.data is not None:
+            node.content += self._data(operation.data, operation.size)
+        self._add(path, node)
+        if operation.inode:
+            self._by_inode[operation.inode] = node
+        for part in operation.parts:
+            self.apply(part)
+
+
+def _parent(path: str) -> str:
+    return path.rpartition("/")[0]
+
+
+def _extend(file: Node, size: int) -> None:
+    file.content.extend(bytes(max(0, size - len(file.content))))
+
+
+def _entry(path: str, node: Node) -> Entry:
+    content = node.digest if node.kind == "file" else node.target
+    size = len(node.content)
+    return Entry(path=path, kind=node.kind, mode=node.mode, mtime_ns=node.mtime_ns, size=size, content=content)

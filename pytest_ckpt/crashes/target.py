@@ -1,0 +1,142 @@
+"""Looking into a thread that waits in a system call: its memory, its descriptors, and what its paths mean."""
+
+from __future__ import annotations
+
+import os
+import struct
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+
+#: linux/fcntl.h: a path is relative to the current directory of the thread.
+AT_FDCWD = -100
+
+_PAGE = 4096
+_CHUNK = 1 << 24
+_LONGEST_PATH = 4096
+_VECTOR = struct.Struct("=QQ")
+_DELETED = " (deleted)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Descriptor:
+    """A file that a thread has open.
+
+    Attributes:
+        path: where it lies now; None if it has no name any more.
+        inode: its number, which is the same under every name.
+        is_file: whether it is a regular file.
+    """
+
+    path: str | None
+    inode: int
+    size: int
+    is_file: bool
+
+
+class Target:
+    """A thread in a system call.
+
+    Raises (every method):
+        OSError: it has ended, or what it passed can't be read.
+    """
+
+    def __init__(self, thread: int) -> None:
+        self.thread = thread
+        self._proc = f"/proc/{thread}"
+
+    @cached_property
+    def process(self) -> int:
+        """The id of its process."""
+        return int(self._status("Tgid"))
+
+    @cached_property
+    def rank(self) -> int | None:
+        """The rank that the environment gives, with which its program was started."""
+        for entry in _content(f"{self._proc}/environ").split(b"\0"):
+            if entry.startswith(b"RANK=") and entry[5:].isdigit():
+                return int(entry[5:])
+        return None
+
+    def memory(self, address: int, size: int) -> bytes:
+        """Return bytes of its memory; fewer where that ends."""
+        return _read(f"{self._proc}/mem", address, size)
+
+    def text(self, address: int) -> str:
+        """Return the path at an address."""
+        found = b""
+        while b"\0" not in found and len(found) <= _LONGEST_PATH:  # page by page: the next may not be mapped
+            part = self.memory(address + len(found), _PAGE - (address + len(found)) % _PAGE)
+            if not part:
+                break
+            found += part
+        return os.fsdecode(found.partition(b"\0")[0])
+
+    def vectors(self, address: int, count: int) -> bytes:
+        """Return the bytes that a vector of buffers points to, one after the other."""
+        table = self.memory(address, count * _VECTOR.size)
+        return b"".join(self.memory(base, length) for base, length in _VECTOR.iter_unpack(table) if length)
+
+    def link_of(self, fd: int) -> str:
+        """Return what the descriptor is open on, as /proc tells it."""
+        return os.readlink(f"{self._proc}/fd/{fd}")  # noqa: PTH115 - pathlib is slow here
+
+    def descriptor(self, fd: int) -> Descriptor:
+        """Return what a descriptor stands for."""
+        status = os.stat(f"{self._proc}/fd/{fd}")  # noqa: PTH116 - pathlib is slow here
+        name = self.link_of(fd)
+        lost = name.endswith(_DELETED) or not name.startswith("/")
+        return Descriptor(
+            path=None if lost else name,
+            inode=status.st_ino,
+            size=status.st_size,
+            is_file=status.st_mode & 0o170000 == 0o100000,
+        )
+
+    def position(self, fd: int) -> int | None:
+        """Return where the next write goes; None where that is the end of the file."""
+        fields = dict(line.split(b":", 1) for line in _content(f"{self._proc}/fdinfo/{fd}").splitlines() if b":" in line)
+        return None if int(fields[b"flags"], 8) & os.O_APPEND else int(fields[b"pos"])
+
+    def read_file(self, fd: int, offset: int | None, size: int) -> bytes:
+        """Return what a copy within the kernel takes from another file."""
+        start = self.position(fd) if offset is None else offset
+        return _read(f"{self._proc}/fd/{fd}", start or 0, size)
+
+    def absolute(self, dirfd: int, path: str) -> str:
+        """Return a path as it is from the root, whatever it is relative to; links in it are not followed."""
+        if path.startswith("/"):
+            return self._own(path)
+        base = os.readlink(f"{self._proc}/cwd") if dirfd == AT_FDCWD else self.link_of(dirfd)  # noqa: PTH115
+        return f"{base}/{path}" if path else base
+
+    def _own(self, path: str) -> str:
+        """Return a path in which `self` means the thread that is looked at."""
+        for name, meant in (("/proc/self/", f"/proc/{self.process}/"), ("/proc/thread-self/", f"{self._proc}/")):
+            if path.startswith(name):
+                return meant + path.removeprefix(name)
+        return f"{self._proc}/fd/{path.removeprefix('/dev/fd/')}" if path.startswith("/dev/fd/") else path
+
+    def _status(self, field: str) -> str:
+        for line in _content(f"{self._proc}/status").splitlines():
+            name, _, value = line.partition(b":")
+            if name.decode() == field:
+                return value.decode().strip()
+        message = f"no {field} in {self._proc}/status"
+        raise ProcessLookupError(message)
+
+
+def _read(path: str, start: int, size: int) -> bytes:
+    """Return bytes of a file; fewer where it ends before, as a copy may be told to go on to the end of anything."""
+    parts = []
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - pathlib is slow here
+        while size and (part := os.pread(file.fileno(), min(size, _CHUNK), start)):
+            parts.append(part)
+            start, size = start + len(part), size - len(part)
+    return b"".join(parts)
+
+
+def _content(path: str) -> bytes:
+    with suppress(FileNotFoundError), open(path, "rb") as file:  # noqa: PTH123 - pathlib is slow here
+        return file.read()
+    return b""

@@ -1,0 +1,93 @@
+"""One call by which a job changed its directory, as it was seen just before the kernel carried it out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from pytest_ckpt.records.codec import Record
+
+#: `open` makes or empties a file; `arrive` moves in what lay elsewhere; `depart` moves out; `allocate` and `zero` make room
+#: and wipe a range; `sync` makes a file or directory durable and `sync_all` everything; `unseen` can't be followed.
+Kind: TypeAlias = Literal[
+    "open",
+    "write",
+    "truncate",
+    "allocate",
+    "zero",
+    "times",
+    "mkdir",
+    "rmdir",
+    "unlink",
+    "rename",
+    "exchange",
+    "link",
+    "symlink",
+    "arrive",
+    "depart",
+    "sync",
+    "sync_all",
+    "unseen",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation(Record):
+    """One operation.
+
+    Attributes:
+        kind: what it does.
+        call: the system call, such as `renameat2`.
+        path: what it is done to, relative to the job's directory; empty for that directory; None for a file that has no name,
+            or lies elsewhere.
+        target: the second path of `rename`, `exchange` and `link`, or what a symbolic link says.
+        inode: the kernel's number of the file that a descriptor stands for; 0 for a call by name.
+        offset: where a file is changed, in bytes; None at its end.
+        size: bytes changed, or the size to which a file is cut.
+        data: where the bytes that are written begin in the log's file of bytes; None where there are none.
+        empties: whether opening a file empties it.
+        exclusive: whether it fails where there is something at the (second) path.
+        parts: what arrives, where that is a directory: files and directories below it, parents first.
+        process: id of the process.
+        thread: id of the thread; the operations of one are in order, those of several may overlap.
+        rank: of a distributed job's process, as the environment that it was started with says; None where that says nothing.
+        time_ns: when it was seen, in nanoseconds since the epoch.
+    """
+
+    kind: Kind
+    call: str = ""
+    path: str | None = None
+    target: str = ""
+    inode: int = 0
+    offset: int | None = None
+    size: int = 0
+    data: int | None = None
+    empties: bool = False
+    exclusive: bool = False
+    parts: tuple[Operation, ...] = ()
+    process: int = 0
+    thread: int = 0
+    rank: int | None = None
+    time_ns: int = 0
+
+    @property
+    def changes(self) -> bool:
+        """Whether it may change what the directory holds."""
+        return self.kind not in {"sync", "sync_all", "unseen"}
+
+    @property
+    def text(self) -> str:
+        """The operation in a line, such as `write model.safetensors, bytes 0 to 4096`."""
+        where = self.path if self.path is not None else "a file without a name"
+        match self.kind:
+            case "write":
+                start = self.offset or 0
+                return f"write {where}, bytes {start} to {start + self.size}"
+            case "rename" | "link":
+                return f"{self.kind} {where} to {self.target}"
+            case "arrive":
+                return f"move {self.target or 'a file'} from elsewhere to {where}"
+            case "truncate":
+                return f"truncate {where} to {self.size} bytes"
+            case _:
+                return f"{self.kind.replace('_', ' ')} {where}"
