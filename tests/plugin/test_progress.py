@@ -16,12 +16,19 @@ from pytest_ckpt.shell.progress import cut, sentence
 if TYPE_CHECKING:
     from plugin.conftest import Sessions
 
+#: A job whose steps take a hundredth of a second each, on any machine.
 JOB = """
+    import time
     from jobs import hf
+    from transformers import TrainerCallback
+
+    class Slow(TrainerCallback):
+        def on_step_end(self, args, state, control, **given):
+            time.sleep(0.01)
 
     @pytest.mark.ckpt_final_step
     def test_job(ckpt_job):
-        trainer = hf.trainer(ckpt_job, max_steps=STEPS, save_strategy="no")
+        trainer = hf.trainer(ckpt_job, max_steps=STEPS, save_strategy="no", callbacks=[Slow()])
         ckpt_job.rehearse(trainer) if REHEARSED else trainer.train()
 """
 
@@ -56,11 +63,11 @@ def seen(screen: str) -> list[str]:
 @pytest.mark.parametrize("capture", ["fd", "no"])
 def test_a_long_rehearsal_says_how_far_it_is(sessions: Sessions, capture: str) -> None:
     """At most once a second, and at the end it is gone."""
-    sessions.write(JOB.replace("STEPS", "9000").replace("REHEARSED", "True"))
+    sessions.write(JOB.replace("STEPS", "350").replace("REHEARSED", "True"))
     screen = on_a_terminal(sessions, f"--capture={capture}", "-v")
     lines = seen(screen)
     assert lines[0].startswith("rehearsing test_job: step "), screen
-    assert " of 9000" in lines[0]
+    assert " of 350" in lines[0]
     assert any(" steps/s, " in line for line in lines[1:]), screen
     assert "" == lines[-1]
     assert "test_job[final_step] " in screen.partition("\x1b")[0].splitlines()[-1]  # the line that pytest is writing
@@ -69,7 +76,7 @@ def test_a_long_rehearsal_says_how_far_it_is(sessions: Sessions, capture: str) -
 
 def test_nothing_is_said_of_a_real_run_nor_of_a_short_rehearsal(sessions: Sessions) -> None:
     """What takes less than a second needs no line, and a real run is on a tiny model."""
-    sessions.write(JOB.replace("STEPS", "400").replace("REHEARSED", "False"), "test_real")
+    sessions.write(JOB.replace("STEPS", "200").replace("REHEARSED", "False"), "test_real")
     sessions.write(JOB.replace("STEPS", "20").replace("REHEARSED", "True"), "test_short")
     assert [] == seen(on_a_terminal(sessions, "-v"))
 
@@ -77,13 +84,13 @@ def test_nothing_is_said_of_a_real_run_nor_of_a_short_rehearsal(sessions: Sessio
 @pytest.mark.parametrize("arguments", [("-q",), ("-p", "xdist", "-n1")], ids=["quiet", "workers"])
 def test_nothing_is_said_where_nobody_asked(sessions: Sessions, arguments: tuple[str, ...]) -> None:
     """In a quiet session, and in one whose terminal shows several workers."""
-    sessions.write(JOB.replace("STEPS", "3000").replace("REHEARSED", "True"))
+    sessions.write(JOB.replace("STEPS", "200").replace("REHEARSED", "True"))
     assert [] == seen(on_a_terminal(sessions, *arguments))
 
 
 def test_nothing_is_said_without_a_terminal(sessions: Sessions) -> None:
     """A log of continuous integration has no use for it."""
-    sessions.write(JOB.replace("STEPS", "3000").replace("REHEARSED", "True"))
+    sessions.write(JOB.replace("STEPS", "200").replace("REHEARSED", "True"))
     assert "rehearsing" not in sessions.apart("-v").stdout.str()
 
 
