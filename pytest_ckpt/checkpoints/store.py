@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import shutil
 import stat
@@ -76,6 +77,13 @@ class EvidenceStore:
                 target.write(chunk)
         temporary.chmod(0o400)
         temporary.replace(self.path_of(digest.hexdigest()))
+
+    def keep(self, content: bytes) -> str:
+        """Keep bytes as the content of a file, and return their digest."""
+        digest = hashlib.blake2b(content, digest_size=16)
+        if not self.path_of(digest.hexdigest()).exists():
+            self._copy(content, io.BytesIO(), digest)
+        return digest.hexdigest()
 
     def path_of(self, digest: str) -> Path:
         """Return where the content of that digest lies; it must not be changed."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from pytest_ckpt.records.tree import Entry, Tree
@@ -12,10 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pytest_ckpt.records.operation import Operation
-
-#: Gives the bytes at an offset of the log, so many of them.
-Bytes = "Callable[[int, int], bytes]"
-
 
 @dataclass(slots=True, eq=False)
 class Node:
@@ -29,16 +26,16 @@ class Node:
     """
 
     kind: Literal["file", "dir", "link"]
-    content: bytearray = field(default_factory=bytearray)
+    content: bytes = b""
     target: str = ""
     mode: int = 0o644
     mtime_ns: int = 0
     names: int = 0
     _digest: str = ""
 
-    def changed(self, at: int) -> None:
-        """Note that its content is another now."""
-        self.mtime_ns, self._digest = at, ""
+    def change(self, content: bytes, at: int) -> None:
+        """Give it another content."""
+        self.content, self.mtime_ns, self._digest = content, at, ""
 
     @property
     def digest(self) -> str:
@@ -61,7 +58,7 @@ class FileSystem:
         self._nodes: dict[str, Node] = {"": Node("dir", mode=0o755, names=1)}
         self._by_inode: dict[int, Node] = {}
         for entry in tree.entries:
-            content = bytearray(read(entry.content)) if entry.kind == "file" else bytearray()
+            content = read(entry.content) if entry.kind == "file" else b""
             target = entry.content if entry.kind == "link" else ""
             self._nodes[entry.path] = Node(entry.kind, content, target, entry.mode, entry.mtime_ns, names=1)
 
@@ -73,6 +70,14 @@ class FileSystem:
     def files(self) -> Iterator[Node]:
         """Yield the files that have names."""
         yield from {id(node): node for node in self._nodes.values() if node.kind == "file"}.values()
+
+    def copy(self) -> FileSystem:
+        """Return another that goes its own way from here on."""
+        other = copy.copy(self)
+        nodes = {id(node): copy.copy(node) for node in (*self._nodes.values(), *self._by_inode.values())}
+        other._nodes = {path: nodes[id(node)] for path, node in self._nodes.items()}  # noqa: SLF001 - it is of this class
+        other._by_inode = {inode: nodes[id(node)] for inode, node in self._by_inode.items()}  # noqa: SLF001
+        return other
 
     def apply(self, operation: Operation, *, cut: int | None = None) -> None:
         """Carry an operation out.
@@ -120,26 +125,26 @@ class FileSystem:
         if file is None or operation.data is None or not size:
             return
         start = len(file.content) if operation.offset is None else operation.offset
-        _extend(file, start)
-        file.content[start : start + size] = self._data(operation.data, size)
-        file.changed(operation.time_ns)
+        before = _padded(file.content, start)
+        after = before[start + size :]
+        file.change(before[:start] + self._data(operation.data, size) + after, operation.time_ns)
 
     def _resize(self, operation: Operation) -> None:
         file = self._file(operation)
         if file is None:
             return
         start, end = operation.offset or 0, (operation.offset or 0) + operation.size
+        content = file.content
         match operation.kind:
             case "truncate":
-                _extend(file, operation.size)
-                del file.content[operation.size :]
+                content = _padded(content, operation.size)[: operation.size]
             case "allocate":
-                _extend(file, end)
+                content = _padded(content, end)
             case "zero":
-                end = min(end, len(file.content)) if operation.exclusive else end
-                _extend(file, end)
-                file.content[start:end] = bytes(max(0, end - start))
-        file.changed(operation.time_ns)
+                end = min(end, len(content)) if operation.exclusive else end
+                content = _padded(content, end)
+                content = content[:start] + bytes(max(0, end - start)) + content[max(start, end) :]
+        file.change(content, operation.time_ns)
 
     # -- names ---------------------------------------------------------------------------------------------------------
 
@@ -148,8 +153,7 @@ class FileSystem:
         if there is None:
             self._add(operation.path, Node("file", mtime_ns=operation.time_ns))
         elif operation.empties and not operation.exclusive and there.kind == "file" and there.content:
-            there.content.clear()
-            there.changed(operation.time_ns)
+            there.change(b"", operation.time_ns)
 
     def _add(self, path: str | None, node: Node) -> None:
         """Give a node a name that is free, in a directory that is there."""
@@ -225,7 +229,7 @@ class FileSystem:
                 return
             self._take(path)
         if operation.data is not None:
-            node.content += self._data(operation.data, operation.size)
+            node.content = self._data(operation.data, operation.size)
         self._add(path, node)
         if operation.inode:
             self._by_inode[operation.inode] = node
@@ -237,8 +241,9 @@ def _parent(path: str) -> str:
     return path.rpartition("/")[0]
 
 
-def _extend(file: Node, size: int) -> None:
-    file.content.extend(bytes(max(0, size - len(file.content))))
+def _padded(content: bytes, size: int) -> bytes:
+    """Return bytes with zeros after them, so that they are at least so many."""
+    return content + bytes(max(0, size - len(content)))
 
 
 def _entry(path: str, node: Node) -> Entry:

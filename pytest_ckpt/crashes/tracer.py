@@ -7,7 +7,6 @@ and whatever writes is seen, be it Python, C++, Rust or another program.
 from __future__ import annotations
 
 import errno
-import json
 import os
 import platform
 import select
@@ -20,6 +19,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from pytest_ckpt.crashes.calls import DECODERS, Seen
+from pytest_ckpt.crashes.log import LogWriter
 from pytest_ckpt.crashes.place import Place
 from pytest_ckpt.crashes.target import Target
 
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     from seccompy.notify import Listener, Notification
 
     from pytest_ckpt.records.operation import Operation
-
-#: What is done about an operation before it is carried out: an error number with which it is answered, or 0 to let it go on.
-Answer = "Callable[[int, Operation], int]"
 
 #: linux/mman.h
 _PROT_WRITE: Final = 2
@@ -115,7 +112,8 @@ class Tracing:
     Attributes:
         root: the directory whose changes are noted.
         folder: where the log is written: `operations.jsonl` and `bytes`.
-        answer: what to do about each operation, by its number; None lets all go on.
+        answer: is told of each operation, with how many were noted before, and returns the number of the error with which it
+            is to fail, or 0; None lets all go on.
     """
 
     root: Path
@@ -179,19 +177,19 @@ class Tracer:
             with suppress(ValueError):
                 decoders[syscall_nr(name)] = (name, decoder)
         with ExitStack() as files:
-            log = files.enter_context(self._tracing.operations.open("w", encoding="utf-8"))
-            kept = files.enter_context(self._tracing.bytes.open("wb"))
-            place = Place(self._tracing.root, kept)
-            number = 0
+            log = LogWriter(files.enter_context(self._tracing.operations.open("w", encoding="utf-8")))
+            place = Place(self._tracing.root, files.enter_context(self._tracing.bytes.open("wb")))
             for notification in _notifications(listener):
-                name, decoder = decoders[notification.nr]
-                found = self._decoded(notification, name, decoder, place)
-                refused = 0
-                if found is not None:
-                    log.write(json.dumps(found.to_json(), separators=(",", ":")) + "\n")
-                    refused = self._tracing.answer(number, found) if self._tracing.answer is not None else 0
-                    number += 1
-                _respond(listener, notification.id, refused)
+                log.seen(notification.pid)
+                found = self._decoded(notification, *decoders[notification.nr], place)
+                _respond(listener, notification.id, 0 if found is None else self._noted(found, log))
+
+    def _noted(self, operation: Operation, log: LogWriter) -> int:
+        """Note an operation, unless it is refused; return the error with which it is answered, or 0."""
+        refused = 0 if self._tracing.answer is None else self._tracing.answer(log.count, operation)
+        if not refused:
+            log.add(operation)
+        return refused
 
     def _decoded(
         self,
@@ -227,7 +225,10 @@ class Tracer:
 def _notifications(listener: Listener):  # noqa: ANN202 - an iterator of Notification
     """Yield each call that is stopped, until no process is left that could be."""
     from seccompy import SeccompError
+    from seccompy.notify import FdFlag
 
+    with suppress(SeccompError):  # Linux 6.6 and newer: the thread goes on where the tracer runs, at once
+        listener.set_flags(FdFlag.SYNC_WAKE_UP)
     poll = select.poll()
     poll.register(listener.fileno(), select.POLLIN)
     while True:

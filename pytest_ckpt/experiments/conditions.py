@@ -60,8 +60,9 @@ def prepare(  # noqa: PLR0913 - where from, where to
         seed_text: what the seeds are derived from, such as the test's name.
     """
     if experiment.checkpoint is None or origin is None:
-        store.materialise(initial, lies_in or root)
-        return Start(tree=initial, root=root, lies_in=lies_in, resume_from=None, seed=seed_of(seed_text))
+        tree = initial if experiment.crash is None else _after_crash(experiment.crash, origin)
+        store.materialise(tree, lies_in or root)
+        return Start(tree=tree, root=root, lies_in=lies_in, resume_from=None, seed=seed_of(seed_text))
     checkpoint = origin.checkpoint(experiment.checkpoint)
     tree = as_left(checkpoint, origin) if experiment.kind == "restart" else as_saved(checkpoint, origin)
     if experiment.moved:
@@ -75,6 +76,14 @@ def prepare(  # noqa: PLR0913 - where from, where to
         inflict(experiment.damage, there)
     resume_from = root / checkpoint.path if experiment.kind != "restart" else None
     return Start(tree=tree, root=root, lies_in=lies_in, resume_from=resume_from, seed=seed_of(fresh), notes=notes)
+
+
+def _after_crash(state: int, origin: RunRecord | None) -> Tree:
+    """Return what a crash of a traced run left."""
+    if origin is None or origin.trace is None:
+        message = f"crash {state} of a run that was not traced"
+        raise KeyError(message)
+    return origin.trace.states[state].tree
 
 
 def moved(root: Path) -> Path:

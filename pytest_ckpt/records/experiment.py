@@ -39,7 +39,8 @@ class Experiment(Record):
         kind: `baseline` is the undisturbed run and `repeat` the same once more; `resume` starts from a checkpoint that it is
             told of; `restart` finds what was there when that checkpoint had been saved and has to search for itself;
             `control` resumes after damage that the comparison must notice; `error` meets an exception; `load` is told of a
-            checkpoint as `resume` is, and the framework's official loader reads it in the place of training.
+            checkpoint as `resume` is, and the framework's official loader reads it in the place of training; `traced` is the
+            baseline once more with its system calls seen.
         checkpoint: identity of the checkpoint to start from (`Checkpoint.identity`).
         seeds: what the global random generators are seeded with before the job starts.
         stop_after: end the process, or raise the exception, after this many steps; None lets the job finish.
@@ -47,9 +48,10 @@ class Experiment(Record):
         moved: whether the directory has been moved to another place.
         changes: settings that have other values than in the baseline.
         origin: the run that saved the checkpoint; None for the baseline.
+        crash: which of the origin's crash states (`Trace.states`) the job is started again in; None for no crash.
     """
 
-    kind: Literal["baseline", "repeat", "resume", "restart", "control", "error", "load"]
+    kind: Literal["baseline", "repeat", "resume", "restart", "control", "error", "load", "traced"]
     checkpoint: str | None = None
     seeds: Seeds = "baseline"
     stop_after: int | None = None
@@ -57,12 +59,15 @@ class Experiment(Record):
     moved: bool = False
     changes: Changes = ()
     origin: Experiment | None = None
+    crash: int | None = None
 
     @property
     def title(self) -> str:
         """A short name for reports, such as `resume from checkpoint-4`."""
         if self.kind == "error":
             return f"error after step {self.stop_after}"
+        if self.crash is not None:
+            return f"restart after crash {self.crash}"
         text = self.kind if self.checkpoint is None else f"{self.kind} from {self.checkpoint}"
         if self.origin is not None:
             text += f" of the {self.origin.title}"
@@ -78,6 +83,7 @@ class Experiment(Record):
 
 BASELINE = Experiment(kind="baseline")
 REPEAT = Experiment(kind="repeat")
+TRACED = Experiment(kind="traced")
 
 
 def resume(checkpoint: str, *, seeds: Seeds = "fresh") -> Experiment:
@@ -123,3 +129,8 @@ def resume_after_error(checkpoint: str, *, after: int) -> Experiment:
 def restart(checkpoint: str, *, damage: Damage | None = None, stop_after: int | None = 1) -> Experiment:
     """Return the experiment that starts the job again in what lay there when `checkpoint` had been saved."""
     return Experiment(kind="restart", checkpoint=checkpoint, damage=damage, stop_after=stop_after)
+
+
+def restart_after_crash(state: int, *, stop_after: int | None = 1) -> Experiment:
+    """Return the experiment that starts the job again in a state in which a kill could have left the traced run."""
+    return Experiment(kind="restart", origin=TRACED, crash=state, stop_after=stop_after)

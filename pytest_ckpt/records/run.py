@@ -8,6 +8,7 @@ from typing import Literal
 
 from pytest_ckpt.records.checkpoint import Checkpoint
 from pytest_ckpt.records.codec import Record
+from pytest_ckpt.records.crash import Trace
 from pytest_ckpt.records.experiment import Experiment
 from pytest_ckpt.records.loading import Loading
 from pytest_ckpt.records.rehearsal import Rehearsal
@@ -57,6 +58,7 @@ class Look(Record):
         tree: everything there.
         writing: files that the job's process held open for writing at that moment.
         at_rest: whether a later look found everything unchanged.
+        time_ns: when, in nanoseconds since the epoch.
     """
 
     step: int
@@ -64,6 +66,7 @@ class Look(Record):
     tree: Tree
     writing: tuple[str, ...] = ()
     at_rest: bool = False
+    time_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +162,7 @@ class RunRecord(Record):
         allowed: classes and functions that the job lets `torch.load(weights_only=True)` use, by `add_safe_globals`.
         loading: what the official loader made of the checkpoint, in the experiment of that.
         rehearsal: what stood in for the compute; None where the job trained.
+        trace: what was seen of its system calls; None where that was not asked for.
         notes: what the reader should know about how the run was made.
     """
 
@@ -181,6 +185,7 @@ class RunRecord(Record):
     allowed: tuple[str, ...] = ()
     loading: Loading | None = None
     rehearsal: Rehearsal | None = None
+    trace: Trace | None = None
     notes: tuple[str, ...] = ()
 
     @property

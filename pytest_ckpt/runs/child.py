@@ -54,6 +54,7 @@ class RunPlan:
         loads: whether a loader reads the checkpoint in the place of training.
         skips: exception types by which a job says that it can't run here.
         fails: whether the job meets an exception after `stop_after` steps; else it is ended there.
+        traced: whether its system calls are seen.
         updates: how often optimizers step in those; with several of them a step goes on after the first.
     """
 
@@ -73,6 +74,7 @@ class RunPlan:
     changes: Changes = ()
     skips: tuple[type[BaseException], ...] = ()
     fails: bool = False
+    traced: bool = False
     updates: int = 0
 
     @property

@@ -13,6 +13,7 @@ from pytest_ckpt.runs import mounts
 from pytest_ckpt.runs.child import RunPlan, run_job
 from pytest_ckpt.runs.journal import events
 from pytest_ckpt.runs.supervise import first_to_end, run_spawned, start_forked
+from pytest_ckpt.runs.tracing import tracing_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -98,12 +99,21 @@ class Launcher:
             if framework.module in sys.modules:
                 framework.warm_up(sys.modules[framework.module])
         body = partial(run_job, plan if self.reseed else replace(plan, seed=None))
-        return start_forked(body, timeout=self.timeout, stdout=plan.output("stdout"), stderr=plan.output("stderr"))
+        stdout, stderr = plan.output("stdout"), plan.output("stderr")
+        return start_forked(body, timeout=self.timeout, stdout=stdout, stderr=stderr, tracing=tracing_of(plan))
 
     def _spawn(self, plan: RunPlan) -> Ended:
         stdout, stderr = plan.output("stdout"), plan.output("stderr")
         waiting = self._waiting(plan)
-        return run_spawned(run_job, (plan,), timeout=self.timeout, stdout=stdout, stderr=stderr, waiting=waiting)
+        return run_spawned(
+            run_job,
+            (plan,),
+            timeout=self.timeout,
+            stdout=stdout,
+            stderr=stderr,
+            waiting=waiting,
+            tracing=tracing_of(plan),
+        )
 
     def _waiting(self, plan: RunPlan) -> Callable[[], None] | None:
         return None if self.waiting is None else partial(self.waiting, plan.journal)

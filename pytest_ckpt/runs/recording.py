@@ -18,6 +18,7 @@ from pytest_ckpt.runs.ending import outcome, sections
 from pytest_ckpt.runs.hearing import SOURCES, said
 from pytest_ckpt.runs.imports import catch_up
 from pytest_ckpt.runs.journal import events
+from pytest_ckpt.runs.tracing import trace_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -79,6 +80,7 @@ class Recorder:
             allowed=seen.allowed,
             loading=seen.loading,
             rehearsal=seen.rehearsal,
+            trace=trace_of(plan, ended, seen.looks, self.store),
             notes=(*notes, *seen.notes),
             checkpoints=self._checkpoints(seen),
         )

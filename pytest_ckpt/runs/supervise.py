@@ -133,6 +133,7 @@ def run_spawned(  # noqa: PLR0913 - what a process can be given
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
     waiting: Callable[[], None] | None = None,
+    tracing: Tracing | None = None,
 ) -> Ended:
     """Run a job in a fresh interpreter, for what does not survive a fork (CUDA), and where there is none.
 
@@ -157,7 +158,8 @@ def run_spawned(  # noqa: PLR0913 - what a process can be given
         words, environment = spawn.command(payload), dict(os.environ if env is None else env)
         if sys.platform == "linux":
             become = partial(spawn.replace_process, words, cwd, environment)
-            with closing(start_forked(become, timeout=timeout, stdout=stdout, stderr=stderr, grace=grace)) as run:
+            run = start_forked(become, timeout=timeout, stdout=stdout, stderr=stderr, grace=grace, tracing=tracing)
+            with closing(run):
                 return run.end(waiting)
         return spawn.run_in_group(
             words, cwd=cwd, env=environment, timeout=timeout, stdout=stdout, stderr=stderr, grace=grace

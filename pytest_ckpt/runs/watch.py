@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,7 +40,9 @@ class Watcher:
             return False
         tree = self._store.capture(self._root)
         self._last, self._at_rest = now, False
-        self._journal.write("look", Look(step=step, phase=phase, tree=tree, writing=open_for_writing(self._root)))
+        writing = open_for_writing(self._root)
+        look = Look(step=step, phase=phase, tree=tree, writing=writing, time_ns=time.time_ns())
+        self._journal.write("look", look)
         return True
 
     def begun(self, save: SaveEvent) -> None:

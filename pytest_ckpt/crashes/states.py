@@ -1,0 +1,78 @@
+"""From the log of one run to every state in which a kill could have left its directory, each of them once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from pytest_ckpt.crashes.filesystem import FileSystem
+from pytest_ckpt.records.crash import CrashState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pytest_ckpt.crashes.log import Log
+    from pytest_ckpt.records.operation import Operation
+    from pytest_ckpt.records.tree import Tree
+
+#: The kernel copies the bytes of a write page by page: a kill lets whole pages arrive.
+_PAGE: Final = 4096
+
+#: How many orders of operations that overlap are followed at a time; of more, those with the fewest late ones.
+_READINGS: Final = 16
+
+
+def killed(
+    log: Log, initial: Tree, read: Callable[[str], bytes], keep: Callable[[bytes], str]
+) -> Iterator[CrashState]:
+    """Yield the states between the operations, and within long writes, in their order.
+
+    Args:
+        initial: what was there before the run.
+        read: gives the content of a file of `initial` by its digest.
+        keep: stores the content of a file under its digest, which it returns.
+    """
+    met: set[tuple[object, ...]] = set()
+    for state, files in _all(log, FileSystem(initial, read, log.data)):
+        tree = files.tree
+        key = tuple((entry.path, entry.kind, entry.content) for entry in tree.entries)
+        if key not in met:
+            met.add(key)
+            for file in files.files():
+                keep(file.content)
+            yield replace(state, tree=tree)
+
+
+def _all(log: Log, files: FileSystem) -> Iterator[tuple[CrashState, FileSystem]]:
+    """Yield all states as they lie in memory, equal ones included."""
+    readings: dict[tuple[int, ...], FileSystem] = {(): files}
+    yield CrashState(operations=0), files
+    for number, operation in enumerate(log.operations):
+        for cut in _cuts(operation):
+            torn = readings[()].copy()
+            torn.apply(operation, cut=cut)
+            yield CrashState(operations=number + 1, cut=cut), torn
+        begun = number + 1
+        late = {(*undone, number): files.copy() for undone, files in readings.items()} if log.may_be_late(number) else {}
+        for reading in readings.values():
+            reading.apply(operation)
+        open_ones = [undone for undone in (*readings, *late) if all(log.done[one] >= begun for one in undone)]
+        readings = {undone: {**readings, **late}[undone] for undone in sorted(open_ones, key=len)[:_READINGS]}
+        for undone, reading in readings.items():
+            yield CrashState(operations=begun, undone=undone), reading
+
+
+def replayed(log: Log, initial: Tree, read: Callable[[str], bytes]) -> Tree:
+    """Return what the operations leave, one after the other to the last."""
+    files = FileSystem(initial, read, log.data)
+    for operation in log.operations:
+        files.apply(operation)
+    return files.tree
+
+
+def _cuts(operation: Operation) -> tuple[int, ...]:
+    """Return after how many bytes a write is cut off: one page, half of it, all but the last page."""
+    pages = (operation.size - 1) // _PAGE
+    if operation.kind != "write" or pages < 1:
+        return ()
+    return tuple(sorted({_PAGE, (pages + 1) // 2 * _PAGE, pages * _PAGE}))

@@ -1,0 +1,43 @@
+"""The states in which a crash can leave a job's directory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pytest_ckpt.records.codec import Record
+from pytest_ckpt.records.operation import Operation
+from pytest_ckpt.records.tree import Tree
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CrashState(Record):
+    """What lies in the directory if the job is killed at one moment; no two states of a run are equal.
+
+    Attributes:
+        operations: how many of the run's operations had begun.
+        cut: how many bytes of the last one's write had arrived; None if all.
+        undone: which of the earlier operations, each the last of its thread, had not been carried out yet.
+        tree: what is there.
+    """
+
+    operations: int
+    cut: int | None = None
+    undone: tuple[int, ...] = ()
+    tree: Tree = field(default_factory=Tree)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace(Record):
+    """What was seen of the system calls of a run.
+
+    Attributes:
+        operations: that changed the directory, or made it durable, in the order in which they began.
+        states: in which a kill could have left the directory, in their order; the first is what the run started from.
+        unsupported: why no system call could be seen here; empty where they were.
+        doubt: why what was seen can't be all; empty where it is.
+    """
+
+    operations: tuple[Operation, ...] = ()
+    states: tuple[CrashState, ...] = ()
+    unsupported: str = ""
+    doubt: str = ""

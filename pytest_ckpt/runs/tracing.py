@@ -1,0 +1,63 @@
+"""What was seen of a run's system calls, put together into its record."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_ckpt.crashes.log import Log
+from pytest_ckpt.crashes.states import killed, replayed
+from pytest_ckpt.crashes.tracer import Tracing, why_not
+from pytest_ckpt.records.crash import Trace
+from pytest_ckpt.records.tree import Tree
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_ckpt.checkpoints.store import EvidenceStore
+    from pytest_ckpt.records.run import Look
+    from pytest_ckpt.runs.child import RunPlan
+    from pytest_ckpt.runs.processes import Ended
+
+
+def tracing_of(plan: RunPlan) -> Tracing | None:
+    """Return what is to be traced of a run; None where nothing is asked for, or nothing can be seen."""
+    return Tracing(root=plan.directory, folder=plan.folder) if plan.traced and not why_not() else None
+
+
+def trace_of(plan: RunPlan, ended: Ended, looks: Sequence[Look], store: EvidenceStore) -> Trace | None:
+    """Return what was seen of a run that has just ended, and the states in which kills could have left its directory."""
+    tracing = tracing_of(plan)
+    if tracing is None:
+        return Trace(unsupported=why_not()) if plan.traced else None
+    if ended.untraced or not looks:
+        return Trace(doubt=ended.untraced or "the job's process ended before its directory was looked at")
+    log = Log.read(tracing.operations, tracing.bytes)
+    initial = looks[0].tree
+
+    def read(digest: str) -> bytes:
+        return store.path_of(digest).read_bytes()
+
+    doubt = _unseen(log) or _difference(replayed(log, initial, read), store.capture(plan.directory))
+    states = () if doubt else tuple(killed(log, initial, read, store.keep))
+    return Trace(operations=log.operations, states=states, doubt=doubt)
+
+
+def _unseen(log: Log) -> str:
+    """Say what went by without a system call, or by one that tells too little."""
+    found = next((operation for operation in log.operations if operation.kind == "unseen"), None)
+    if found is None:
+        return ""
+    if found.call == "io_uring_setup":
+        return "a process of the job uses io_uring, whose writes are not seen"
+    what = "is written through memory (a shared mmap)" if found.call == "mmap" else f"is changed by {found.call}"
+    return f"{found.path or 'a file'} {what}, which is not seen"
+
+
+def _difference(expected: Tree, found: Tree) -> str:
+    """Say in what the directory is not what the operations should have left."""
+    gone, changed = found.gone_since(expected), found.changed_since(expected)
+    more = tuple(entry.path for entry in found.entries if entry.path not in expected)
+    paths = sorted({*gone, *changed, *more})
+    if not paths:
+        return ""
+    return f"{paths[0]} is not what the operations that were seen should have left: something changed it unseen"
