@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 
 #: What a block shows that does not say.
 _DEFAULT = "other, progress, messages, message, contracts, end"
-#: How the variables begin by which pytest, hypothesis and our report see a CI server: they print more there.
-_OF_CI = ("CI", "BUILD_", "GITHUB_", "TF_BUILD")
+#: How the variables begin that a reader at a terminal has, too; tools print more where one tells of a CI server.
+_OF_ANY_SHELL = (
+    *("CUDA_", "HOME", "LANG", "LC_", "LD_", "OPENBLAS_", "PATH", "PYTHONPATH", "TMPDIR", "TOKENIZERS_", "TORCH_"),
+    *("USER", "VIRTUAL_ENV", "XDG_"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +155,7 @@ def _changed(path: Path, block: Block) -> str:
 
 def _environment(**more: str) -> dict[str, str]:
     """Return the environment of a reader at a terminal, whose shell says nothing about pytest, and who has no other plugins."""
-    ours = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST", "COV", "HF_", *_OF_CI))}
+    ours = {key: value for key, value in os.environ.items() if key.startswith(_OF_ANY_SHELL)}
     return {
         **ours,
         "COLUMNS": "80",
