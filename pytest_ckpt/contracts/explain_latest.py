@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_ckpt.contracts.explain_saving import steps_text
+from pytest_ckpt.contracts import undecidable
+from pytest_ckpt.contracts.base import promised
+from pytest_ckpt.contracts.contents import nothing_saved
+from pytest_ckpt.contracts.explain_saving import no_steps, steps_text
 from pytest_ckpt.records.verdict import Finding
 
 if TYPE_CHECKING:
@@ -18,14 +21,14 @@ if TYPE_CHECKING:
     from pytest_ckpt.records.verdict import Advice
 
 
-def does_not_search(scene: Scene) -> Finding:
+def does_not_search(newest: Checkpoint) -> Finding:
     """Describe a job that starts from the beginning, whatever it finds."""
     return Finding(
-        title=f"the job does not search for a checkpoint: started again beside {scene.newest.path} it began from scratch",
+        title=f"the job does not search for a checkpoint: started again beside {newest.path} it began from scratch",
         cause="it reads neither ckpt_job.restarting nor calls ckpt_job.train(trainer), so nothing told it to search.",
         fix="where ckpt_job.restarting is true, let the job find the newest checkpoint in ckpt_job.dir as it does after a "
         "crash; or start its trainer by ckpt_job.train(trainer).",
-        checkpoint=scene.newest.identity,
+        checkpoint=newest.identity,
     )
 
 
@@ -90,7 +93,19 @@ def _why_chosen(found: Restarted, scene: Scene) -> str:
     return ""
 
 
-def nothing_whole(checkpoints: Sequence[Checkpoint]) -> Finding:
+def nothing_to_find(run: RunRecord) -> Finding:
+    """Describe a job that leaves no checkpoint from which there is something left to train."""
+    if run.last_step == 0:
+        return no_steps()
+    own = [checkpoint for checkpoint in promised(run) if not checkpoint.foreign]
+    if not own:
+        return nothing_saved(run)
+    if all(run.step_of(checkpoint) == run.last_step for checkpoint in own):
+        return undecidable.only_last_step(run)
+    return _nothing_whole(own)
+
+
+def _nothing_whole(checkpoints: Sequence[Checkpoint]) -> Finding:
     """Describe a job of whose checkpoints none can be resumed from."""
     return Finding(
         title=f"none of the {len(checkpoints)} checkpoints is whole, so a restart has nothing to find",

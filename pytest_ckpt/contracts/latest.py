@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from pytest_ckpt.contracts import explain_damage, explain_latest, undecidable
-from pytest_ckpt.contracts.base import OnRequest, promised
-from pytest_ckpt.contracts.contents import nothing_saved
-from pytest_ckpt.contracts.explain_saving import no_steps
+from pytest_ckpt.contracts import explain_damage, explain_latest
+from pytest_ckpt.contracts.base import OnRequest
 from pytest_ckpt.contracts.restarts import Restarted, Scene
 from pytest_ckpt.errors import InvalidArgument
 from pytest_ckpt.records.experiment import Damage, Experiment, restart
@@ -76,11 +74,11 @@ class Latest(OnRequest):
         """Tell where each restart went on from."""
         scene = Scene.of(evidence.baseline, evidence.advisor)
         if scene is None:
-            return inconclusive(self.name, _nothing_to_find(evidence))
+            return inconclusive(self.name, explain_latest.nothing_to_find(evidence.baseline))
         run = evidence.runs[_intact(scene)]
         found = Restarted.of(run, scene, evidence.baseline)
         if found.way in {"scratch", "idle"} and "restarting" not in run.asked:
-            return inconclusive(self.name, explain_latest.does_not_search(scene))
+            return inconclusive(self.name, explain_latest.does_not_search(scene.newest))
         if scene.incomplete and (found.way == "newest" or (found.way == "refused" and not self.fall_back)):
             return held(self.name, explain_latest.passes_over(found, scene))
         if found.way != "newest":
@@ -149,15 +147,3 @@ def _absent(scene: Scene) -> Experiment:
     """Return the experiment that is told to resume from a checkpoint that is not there."""
     damage = Damage(kind="missing", path=scene.newest.path)
     return Experiment(kind="resume", checkpoint=scene.newest.identity, damage=damage, stop_after=1)
-
-
-def _nothing_to_find(evidence: Evidence) -> Finding:
-    run = evidence.baseline
-    if run.last_step == 0:
-        return no_steps()
-    own = [checkpoint for checkpoint in promised(run) if not checkpoint.foreign]
-    if not own:
-        return nothing_saved(run)
-    if all(run.step_of(checkpoint) == run.last_step for checkpoint in own):
-        return undecidable.only_last_step(run)
-    return explain_latest.nothing_whole(own)

@@ -30,14 +30,25 @@ Way: TypeAlias = Literal["newest", "older", "scratch", "elsewhere", "refused", "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scene:
-    """What lies in the directory as the job is started again.
+class Choice:
+    """What a job that is started again can go on from.
 
     Attributes:
-        newest: the checkpoint that was saved last.
-        files: its files, and those of others that were saved with it, such as `last.ckpt`.
-        step: which step the newest whole checkpoint promises to hold; that is `newest` itself unless `incomplete`.
+        step: which step the newest whole checkpoint promises to hold; 0 where none is whole.
         older: the steps of whole checkpoints from before that.
+    """
+
+    step: int
+    older: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene(Choice):
+    """What lies in the directory as the job is started again, between two steps.
+
+    Attributes:
+        newest: the checkpoint that was saved last; `step` is its own unless it is `incomplete`.
+        files: its files, and those of others that were saved with it, such as `last.ckpt`.
         incomplete: whether the newest is not whole.
         foreign: what was there before the job was first started.
         stale: how to leave the checkpoint of another run beside them that has a higher number; None where names have none.
@@ -46,8 +57,6 @@ class Scene:
 
     newest: Checkpoint
     files: tuple[str, ...]
-    step: int
-    older: tuple[int, ...] = ()
     incomplete: bool = False
     foreign: tuple[str, ...] = ()
     stale: Damage | None = None
@@ -59,7 +68,7 @@ class Scene:
 
         None where nothing was saved then, or nothing is whole.
         """
-        own = _own(run)
+        own = own_of(run)
         fitting = [c for c in own if (run.step_of(c) == run.last_step) == finished]
         if not fitting:
             return None
@@ -87,7 +96,7 @@ class Scene:
         return tuple(Damage(kind=kind, path=path) for path in self.files for kind in ("missing", "cut"))
 
 
-def _own(run: RunRecord) -> list[Checkpoint]:
+def own_of(run: RunRecord) -> list[Checkpoint]:
     """Return the checkpoints that this run wrote to be resumed from, be they whole or not."""
     families = {family(checkpoint) for checkpoint in promised(run)}
     return [checkpoint for checkpoint in run.written if family(checkpoint) in families]
@@ -151,28 +160,28 @@ class Restarted:
     message: str = ""
 
     @classmethod
-    def of(cls, run: RunRecord, scene: Scene, baseline: RunRecord, intact: RunRecord | None = None) -> Restarted:
-        """Tell what a run did with a scene; `intact` is the same without the damage."""
+    def of(cls, run: RunRecord, choice: Choice, baseline: RunRecord, intact: RunRecord | None = None) -> Restarted:
+        """Tell what a run did with what was there; `intact` is the same without damage."""
         if not run.outcome.ok:
             lines = run.outcome.message.splitlines() or [run.outcome.status]
             return cls(way="refused", message=lines[0])
         if not run.steps:
             return cls(way="idle")
         found = _steps_before(run, baseline)
-        if scene.step in found:
-            difference = None if intact is None else _difference(run, intact, baseline, scene)
-            return cls(way="newest", step=scene.step, difference=difference)
-        earlier = [step for step in found if step in scene.older]
+        if choice.step in found:
+            difference = None if intact is None else _difference(run, intact, baseline, choice)
+            return cls(way="newest", step=choice.step, difference=difference)
+        earlier = [step for step in found if step in choice.older]
         if earlier:
             return cls(way="older", step=earlier[-1])
-        if 0 in found and not _counts_on(run, scene, baseline):
+        if 0 in found and not _counts_on(run, choice, baseline):
             return cls(way="scratch", step=0)
         return cls(way="elsewhere", step=found[-1] if found else None)
 
 
-def _counts_on(run: RunRecord, scene: Scene, baseline: RunRecord) -> bool:
+def _counts_on(run: RunRecord, choice: Choice, baseline: RunRecord) -> bool:
     """Say whether a framework goes on counting after the newest: it took that checkpoint, whatever the weights are."""
-    follows = baseline.steps[scene.step].claimed if scene.step < len(baseline.steps) else None
+    follows = baseline.steps[choice.step].claimed if choice.step < len(baseline.steps) else None
     return follows is not None and run.steps[0].claimed == follows
 
 
@@ -183,8 +192,8 @@ def _steps_before(run: RunRecord, baseline: RunRecord) -> tuple[int, ...]:
     return tuple(number for number, weights in states if not keys_that_differ(*common_models(weights, began)))
 
 
-def _difference(run: RunRecord, intact: RunRecord, baseline: RunRecord, scene: Scene) -> StepDifference | None:
+def _difference(run: RunRecord, intact: RunRecord, baseline: RunRecord, choice: Choice) -> StepDifference | None:
     """Return in what the first step differs from that of the restart without damage."""
     trajectory = replace(Trajectory.of(baseline), run=intact)
     found = trajectory.first_difference(run.steps[:1], 0, "exact")
-    return None if found is None else replace(found, step=scene.step + 1)
+    return None if found is None else replace(found, step=choice.step + 1)

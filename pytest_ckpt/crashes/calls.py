@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from pytest_ckpt.crashes.place import Place
     from pytest_ckpt.crashes.target import Descriptor, Target
+    from pytest_ckpt.records.operation import Kind
 
 # linux/fcntl.h, linux/fs.h, linux/falloc.h, bits/mman.h
 _AT_REMOVEDIR: Final = 0x200
@@ -213,9 +214,9 @@ def _mknodat(seen: Seen) -> Operation | None:
     return _opened(seen, 0, 1, os.O_CREAT | os.O_EXCL)
 
 
-def _named(kind: str, seen: Seen, dirfd: int, text: int) -> Operation | None:
+def _named(kind: Kind, seen: Seen, dirfd: int, text: int) -> Operation | None:
     path = seen.place.relative(seen.path(dirfd, text))
-    return None if path is None else Operation(kind=kind, path=path)  # type: ignore[arg-type] - the callers know the kinds
+    return None if path is None else Operation(kind=kind, path=path)
 
 
 def _mkdir(seen: Seen) -> Operation | None:
@@ -312,7 +313,6 @@ def _fsync(seen: Seen) -> Operation | None:
 def _sync(seen: Seen) -> Operation | None:
     del seen
     return Operation(kind="sync_all", path="")
-
 
 
 #: What each call is about to do; None where that is nothing to the directory.

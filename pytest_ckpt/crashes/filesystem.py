@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from pytest_ckpt.records.operation import Operation
 
+
 @dataclass(slots=True, eq=False)
 class Node:
     """A file, directory or link, under whatever names.
@@ -86,26 +87,14 @@ class FileSystem:
             cut: how many bytes of a write arrive; None for all.
         """
         match operation.kind:
-            case "open":
-                self._open(operation)
             case "write":
                 self._write(operation, operation.size if cut is None else cut)
             case "truncate" | "allocate" | "zero":
                 self._resize(operation)
             case "times" if (node := self._file(operation) or self._nodes.get(operation.path or "")) is not None:
                 node.mtime_ns = operation.size or operation.time_ns
-            case "mkdir":
-                self._add(operation.path, Node("dir", mode=0o755, mtime_ns=operation.time_ns))
-            case "symlink":
-                self._add(operation.path, Node("link", target=operation.target, mtime_ns=operation.time_ns))
-            case "rmdir" | "unlink" | "depart":
-                self._remove(operation)
-            case "rename" | "exchange":
-                self._rename(operation)
-            case "link":
-                self._link(operation)
-            case "arrive":
-                self._arrive(operation)
+            case _:
+                self._rearrange(operation)
 
     # -- bytes ---------------------------------------------------------------------------------------------------------
 
@@ -148,6 +137,23 @@ class FileSystem:
 
     # -- names ---------------------------------------------------------------------------------------------------------
 
+    def _rearrange(self, operation: Operation) -> None:
+        match operation.kind:
+            case "open":
+                self._open(operation)
+            case "mkdir":
+                self._add(operation.path, Node("dir", mode=0o755, mtime_ns=operation.time_ns))
+            case "symlink":
+                self._add(operation.path, Node("link", target=operation.target, mtime_ns=operation.time_ns))
+            case "rmdir" | "unlink" | "depart":
+                self._remove(operation)
+            case "rename" | "exchange":
+                self._rename(operation)
+            case "link":
+                self._link(operation)
+            case "arrive":
+                self._arrive(operation)
+
     def _open(self, operation: Operation) -> None:
         there = self._nodes.get(operation.path or "")
         if there is None:
@@ -179,7 +185,11 @@ class FileSystem:
     def _remove(self, operation: Operation) -> None:
         path = operation.path or ""
         node = self._nodes.get(path)
-        if node is None or not path or (operation.kind == "rmdir") != (node.kind == "dir") and operation.kind != "depart":
+        if (
+            node is None
+            or not path
+            or ((operation.kind == "rmdir") != (node.kind == "dir") and operation.kind != "depart")
+        ):
             return
         below = self._below(path)
         if below and operation.kind != "depart":

@@ -24,23 +24,24 @@ _READINGS: Final = 16
 
 def killed(
     log: Log, initial: Tree, read: Callable[[str], bytes], keep: Callable[[bytes], str]
-) -> Iterator[CrashState]:
-    """Yield the states between the operations, and within long writes, in their order.
+) -> tuple[CrashState, ...]:
+    """Return the states between the operations, and within long writes, in their order.
 
     Args:
         initial: what was there before the run.
         read: gives the content of a file of `initial` by its digest.
         keep: stores the content of a file under its digest, which it returns.
     """
-    met: set[tuple[object, ...]] = set()
+    found: dict[tuple[object, ...], CrashState] = {}
     for state, files in _all(log, FileSystem(initial, read, log.data)):
         tree = files.tree
         key = tuple((entry.path, entry.kind, entry.content) for entry in tree.entries)
-        if key not in met:
-            met.add(key)
+        if key not in found:
             for file in files.files():
                 keep(file.content)
-            yield replace(state, tree=tree)
+            found[key] = replace(state, tree=tree)
+        found[key] = replace(found[key], until=state.operations)
+    return tuple(found.values())
 
 
 def _all(log: Log, files: FileSystem) -> Iterator[tuple[CrashState, FileSystem]]:
@@ -53,7 +54,9 @@ def _all(log: Log, files: FileSystem) -> Iterator[tuple[CrashState, FileSystem]]
             torn.apply(operation, cut=cut)
             yield CrashState(operations=number + 1, cut=cut), torn
         begun = number + 1
-        late = {(*undone, number): files.copy() for undone, files in readings.items()} if log.may_be_late(number) else {}
+        late = (
+            {(*undone, number): files.copy() for undone, files in readings.items()} if log.may_be_late(number) else {}
+        )
         for reading in readings.values():
             reading.apply(operation)
         open_ones = [undone for undone in (*readings, *late) if all(log.done[one] >= begun for one in undone)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import struct
 from contextlib import suppress
 from dataclasses import dataclass
@@ -90,12 +91,14 @@ class Target:
             path=None if lost else name,
             inode=status.st_ino,
             size=status.st_size,
-            is_file=status.st_mode & 0o170000 == 0o100000,
+            is_file=stat.S_ISREG(status.st_mode),
         )
 
     def position(self, fd: int) -> int | None:
         """Return where the next write goes; None where that is the end of the file."""
-        fields = dict(line.split(b":", 1) for line in _content(f"{self._proc}/fdinfo/{fd}").splitlines() if b":" in line)
+        fields = dict(
+            line.split(b":", 1) for line in _content(f"{self._proc}/fdinfo/{fd}").splitlines() if b":" in line
+        )
         return None if int(fields[b"flags"], 8) & os.O_APPEND else int(fields[b"pos"])
 
     def read_file(self, fd: int, offset: int | None, size: int) -> bytes:

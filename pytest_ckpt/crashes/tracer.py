@@ -24,7 +24,7 @@ from pytest_ckpt.crashes.place import Place
 from pytest_ckpt.crashes.target import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from seccompy import Filter
@@ -74,7 +74,9 @@ def _filter() -> Filter:
     for name in DECODERS:
         with suppress(ValueError):  # this architecture has no such call
             _add(made, name)
-    for request in _CLONES:  # who asks for a copy without bytes takes one with bytes where a file system has no such thing
+    for (
+        request
+    ) in _CLONES:  # who asks for a copy without bytes takes one with bytes where a file system has no such thing
         made.errno("ioctl", errno.EOPNOTSUPP, args={1: request})
     return made
 
@@ -222,7 +224,7 @@ class Tracer:
         )
 
 
-def _notifications(listener: Listener):  # noqa: ANN202 - an iterator of Notification
+def _notifications(listener: Listener) -> Iterator[Notification]:
     """Yield each call that is stopped, until no process is left that could be."""
     from seccompy import SeccompError
     from seccompy.notify import FdFlag

@@ -14,13 +14,15 @@ class CrashState(Record):
     """What lies in the directory if the job is killed at one moment; no two states of a run are equal.
 
     Attributes:
-        operations: how many of the run's operations had begun.
+        operations: how many of the run's operations had begun when it was first there.
+        until: how many had begun when it was last there.
         cut: how many bytes of the last one's write had arrived; None if all.
         undone: which of the earlier operations, each the last of its thread, had not been carried out yet.
         tree: what is there.
     """
 
     operations: int
+    until: int = 0
     cut: int | None = None
     undone: tuple[int, ...] = ()
     tree: Tree = field(default_factory=Tree)

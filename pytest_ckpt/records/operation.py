@@ -87,6 +87,8 @@ class Operation(Record):
                 return f"{self.kind} {where} to {self.target}"
             case "arrive":
                 return f"move {self.target or 'a file'} from elsewhere to {where}"
+            case "open" if self.empties:
+                return f"open {where}, emptied"
             case "truncate":
                 return f"truncate {where} to {self.size} bytes"
             case _:

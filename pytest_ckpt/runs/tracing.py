@@ -8,13 +8,13 @@ from pytest_ckpt.crashes.log import Log
 from pytest_ckpt.crashes.states import killed, replayed
 from pytest_ckpt.crashes.tracer import Tracing, why_not
 from pytest_ckpt.records.crash import Trace
-from pytest_ckpt.records.tree import Tree
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_ckpt.checkpoints.store import EvidenceStore
     from pytest_ckpt.records.run import Look
+    from pytest_ckpt.records.tree import Tree
     from pytest_ckpt.runs.child import RunPlan
     from pytest_ckpt.runs.processes import Ended
 
@@ -38,7 +38,7 @@ def trace_of(plan: RunPlan, ended: Ended, looks: Sequence[Look], store: Evidence
         return store.path_of(digest).read_bytes()
 
     doubt = _unseen(log) or _difference(replayed(log, initial, read), store.capture(plan.directory))
-    states = () if doubt else tuple(killed(log, initial, read, store.keep))
+    states = () if doubt else killed(log, initial, read, store.keep)
     return Trace(operations=log.operations, states=states, doubt=doubt)
 
 

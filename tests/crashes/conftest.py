@@ -13,7 +13,6 @@ from pytest_ckpt.checkpoints.store import EvidenceStore
 from pytest_ckpt.crashes.log import Log
 from pytest_ckpt.crashes.states import killed, replayed
 from pytest_ckpt.crashes.tracer import Tracing, why_not
-from pytest_ckpt.records.tree import Tree
 from pytest_ckpt.runs.supervise import run_forked
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 
     from pytest_ckpt.records.crash import CrashState
     from pytest_ckpt.records.operation import Operation
+    from pytest_ckpt.records.tree import Tree
     from pytest_ckpt.runs.processes import Ended
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the tracer needs Linux")

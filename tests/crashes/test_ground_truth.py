@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from pathlib import Path
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeAlias
 
 from hypothesis import HealthCheck, given, settings
@@ -15,6 +15,7 @@ from crashes.conftest import content
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from crashes.conftest import Programs
     from pytest_ckpt.records.operation import Operation
@@ -122,10 +123,8 @@ def program(steps: list[Step]) -> Callable[[Path], None]:
 
     def run(root: Path) -> None:
         for step in steps:
-            try:
+            with suppress(OSError, shutil.Error):
                 take(root, step)
-            except (OSError, shutil.Error):
-                continue
 
     return run
 
@@ -142,7 +141,7 @@ def kill_at(number: int) -> Callable[[int, Operation], int]:
     return answer
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(steps=st.lists(STEPS, min_size=3, max_size=25), where=st.floats(0, 1))
 def test_a_state_is_what_a_kill_leaves(programs: Programs, steps: list[Step], where: float) -> None:
     """The replayed log is what the whole run left, and its beginning what a killed run left."""

@@ -1,0 +1,45 @@
+"""Which of many crash states are tried: those that differ most from each other first."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_ckpt.records.crash import CrashState, Trace
+
+_NUMBER: Final = re.compile(r"\d+")
+_Sort: TypeAlias = "tuple[str, str, bool, bool]"
+
+
+def chosen(trace: Trace | None, most: int) -> tuple[int, ...]:
+    """Return the numbers of at most so many states, in their order.
+
+    Each kind of operation on each file, their numbers left open, has its turn before any has a second one; the last of a
+    kind comes first, as most lies in the directory then. The choice depends on the trace alone.
+    """
+    if trace is None:
+        return ()
+    if len(trace.states) <= most:
+        return tuple(range(len(trace.states)))
+    sorts: dict[_Sort, list[int]] = defaultdict(list)
+    for number in reversed(range(len(trace.states))):
+        sorts[_sort(trace.states[number], trace)].append(number)
+    return tuple(sorted(_in_turns(list(sorts.values()))[:most]))
+
+
+def _sort(state: CrashState, trace: Trace) -> _Sort:
+    """Return what a state has in common with others."""
+    if not state.operations:
+        return ("", "", False, False)
+    last = trace.operations[state.operations - 1]
+    return (last.kind, _NUMBER.sub("N", last.path or ""), state.cut is not None, bool(state.undone))
+
+
+def _in_turns(queues: Sequence[list[int]]) -> list[int]:
+    """Return the first of each queue, then the second of each, and so on."""
+    longest = max(map(len, queues), default=0)
+    return [queue[turn] for turn in range(longest) for queue in queues if turn < len(queue)]

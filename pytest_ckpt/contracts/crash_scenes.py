@@ -1,0 +1,97 @@
+"""What of a run's checkpoints is whole in a state that a crash left, and which of them a restart may go on from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pytest_ckpt.contracts.completeness import is_whole
+from pytest_ckpt.contracts.restarts import Choice, own_of
+
+if TYPE_CHECKING:
+    from pytest_ckpt.contracts.base import Advisor
+    from pytest_ckpt.records.checkpoint import Checkpoint
+    from pytest_ckpt.records.crash import CrashState, Trace
+    from pytest_ckpt.records.run import RunRecord
+    from pytest_ckpt.records.tree import Entry, Tree
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CrashScene(Choice):
+    """A state that a crash left.
+
+    Attributes:
+        number: of the state (`Trace.states`).
+        newest: the newest checkpoint that is whole; None if none is.
+        certain: the step of the newest checkpoint that is whole and whose save had ended before: a restart that goes on from
+            an older one loses what the job took for saved. Of what is being saved it may take either.
+        had: the step of the newest whose save had ended before, whether it is still there or not.
+        lasts: whether it is what a save left in the end; a later crash finds it, too.
+    """
+
+    number: int
+    newest: Checkpoint | None = None
+    certain: int = 0
+    had: int = 0
+    lasts: bool = False
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether it is what the save of the newest left, or what there was before the first."""
+        return self.number == 0 or (self.lasts and self.certain == self.step)
+
+    @property
+    def is_gap(self) -> bool:
+        """Whether something had been saved before, and now nothing is whole."""
+        return self.newest is None and self.had > 0
+
+
+def crash_scenes(run: RunRecord, advisor: Advisor) -> tuple[CrashScene, ...]:
+    """Return what each state of a traced run holds."""
+    if run.trace is None:
+        return ()
+    shelf = [_Saved.of(checkpoint, run) for checkpoint in own_of(run) if is_whole(checkpoint, run, advisor)]
+    return tuple(_scene(number, state, shelf, run.trace) for number, state in enumerate(run.trace.states))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Saved:
+    """A checkpoint that was whole at some time.
+
+    Attributes:
+        entries: what belongs to it.
+        ended_ns: when its save was seen to have ended.
+    """
+
+    checkpoint: Checkpoint
+    step: int
+    entries: tuple[Entry, ...]
+    ended_ns: int
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint, run: RunRecord) -> _Saved:
+        look = run.looks[checkpoint.look if checkpoint.settled is None else checkpoint.settled]
+        entries = tuple(entry for path in (checkpoint.path, *checkpoint.others) for entry in look.tree.under(path))
+        return cls(checkpoint=checkpoint, step=run.step_of(checkpoint), entries=entries, ended_ns=look.time_ns)
+
+    def is_in(self, tree: Tree) -> bool:
+        """Say whether all of it lies in a tree as it was saved."""
+        there = {entry.path: entry for entry in tree.entries}
+        return all(entry.path in there and entry.same_as(there[entry.path]) for entry in self.entries)
+
+
+def _scene(number: int, state: CrashState, shelf: list[_Saved], trace: Trace) -> CrashScene:
+    times = [operation.time_ns for operation in trace.operations]
+    begun_ns = times[state.until - 1] if state.until else 0
+    ended = [saved for saved in shelf if state.until == len(times) or saved.ended_ns < times[state.until]]
+    whole = sorted((saved for saved in shelf if saved.is_in(state.tree)), key=lambda saved: saved.step)
+    newest = whole[-1] if whole else None
+    return CrashScene(
+        number=number,
+        newest=None if newest is None else newest.checkpoint,
+        step=0 if newest is None else newest.step,
+        older=tuple(sorted({saved.step for saved in whole[:-1] if newest is not None and saved.step < newest.step})),
+        certain=max((saved.step for saved in whole if saved in ended), default=0),
+        had=max((saved.step for saved in ended), default=0),
+        lasts=any(saved.ended_ns >= begun_ns for saved in ended),
+    )

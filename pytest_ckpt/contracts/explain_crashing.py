@@ -1,0 +1,218 @@
+"""Saying at which moments a kill costs a job what it had saved, what lies in the way then, and how to save instead."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from pytest_ckpt.contracts.explain_latest import went_on
+from pytest_ckpt.records.verdict import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pytest_ckpt.contracts.crash_scenes import CrashScene
+    from pytest_ckpt.contracts.restarts import Restarted
+    from pytest_ckpt.records.checkpoint import Checkpoint
+    from pytest_ckpt.records.crash import CrashState, Trace
+    from pytest_ckpt.records.run import RunRecord
+    from pytest_ckpt.records.tree import Tree
+
+#: How many moments of one kind are listed.
+_ROWS: Final = 4
+#: How many files are listed of what lies in the way.
+_FILES: Final = 6
+
+_Tried: TypeAlias = "tuple[CrashScene, Restarted]"
+
+_ATOMIC: Final = (
+    "write under another name beside it, fsync, and give it its name by one rename when it is whole; or write one file "
+    "last, and have the search pass over what lacks it."
+)
+
+
+def not_traced(run: RunRecord) -> Finding:
+    """Describe a traced run whose operations are not all known."""
+    if not run.outcome.ok:
+        return Finding(
+            title=f"while its system calls were watched, the job did not end well: {run.outcome.message}",
+            rows=tuple(("", line) for line in run.outcome.traceback.rstrip().splitlines()[-6:]),
+            cause="it was the same job with the same seeds as the undisturbed run; only the clock, and what is left of an "
+            "earlier run outside of ckpt_job.dir, differ.",
+            fix="let the job depend on neither.",
+        )
+    doubt = run.trace.doubt if run.trace is not None else ""
+    return Finding(
+        title=f"the states that a kill can leave are not known: {doubt}",
+        fix="save through files that are opened and written.",
+    )
+
+
+def not_from_intact(found: Restarted, newest: Checkpoint, step: int) -> Finding:
+    """Describe a job that does not restart rightly without any crash."""
+    why = f": {found.message}" if found.way == "refused" else f": it went on {went_on(found)}"
+    return Finding(
+        title=f"the job does not restart from {newest.path} where nothing is in its way{why}",
+        cause=f"step {step} lies there whole; a crash has no part in this.",
+        fix="see what ckpt_latest and ckpt_resumable say of this job, and mend that first.",
+        checkpoint=newest.identity,
+    )
+
+
+def gaps(scenes: Sequence[CrashScene], traced: RunRecord) -> Iterator[Finding]:
+    """Describe the moments at which nothing is whole though something had been saved."""
+    if not scenes or traced.trace is None:
+        return
+    trace, first = traced.trace, scenes[0]
+    removed = trace.operations[trace.states[first.number].until - 1].kind in {"unlink", "rmdir", "depart", "rename"}
+    yield Finding(
+        title=f"in {len(scenes)} of {_states(len(trace.states))} that a kill can leave there is no whole checkpoint any more, "
+        f"though step {first.had} had been saved",
+        rows=tuple(("killed", f"{_moment(trace, scene)}: step {scene.had} is lost") for scene in scenes[:_ROWS]),
+        cause="the old checkpoint is deleted before the new one is whole."
+        if removed
+        else "the new checkpoint is written over the old one.",
+        fix="delete the old one after the new one is whole."
+        if removed
+        else "write to another name in the same directory, fsync, and rename it to the old one's name when it is whole.",
+        step=first.had,
+        component="steps",
+    )
+
+
+def restarts(wrong: Sequence[_Tried], tried: int, traced: RunRecord) -> Iterator[Finding]:
+    """Describe what restarts did that they must not do, alike ones together."""
+    groups: dict[tuple[str, str], list[_Tried]] = defaultdict(list)
+    for scene, found in wrong:
+        component = found.difference.component if found.difference is not None else ""
+        groups[found.way, component].append((scene, found))
+    for group in sorted(groups.values(), key=len, reverse=True):
+        yield _of_alike(group, tried, traced)
+
+
+def _of_alike(group: Sequence[_Tried], tried: int, traced: RunRecord) -> Finding:
+    scene, found = group[0]
+    trace = traced.trace
+    assert trace is not None  # noqa: S101 - the contract has looked
+    newest = scene.newest
+    return Finding(
+        title=f"in {len(group)} of {_states(tried)} that a kill can leave, {_what(found, scene)}",
+        rows=(
+            *(_messages(group, traced, trace) if found.way == "refused" else _moments(group, trace)),
+            ("newest whole", "none" if newest is None else f"{newest.path}, step {scene.step}"),
+            *_in_the_way(trace.states[scene.number], newest, trace.states[0].tree),
+        ),
+        cause=_why(found),
+        fix=_ATOMIC,
+        step=scene.step + 1,
+        component=found.difference.component if found.difference is not None else "runs",
+        checkpoint="" if newest is None else newest.identity,
+    )
+
+
+def _moments(group: Sequence[_Tried], trace: Trace) -> Iterator[tuple[str, str]]:
+    """Yield when some of the states are there."""
+    shown = min(len(group), _ROWS)
+    for place in sorted({round(turn * (len(group) - 1) / max(1, shown - 1)) for turn in range(shown)}):
+        yield "killed", _moment(trace, group[place][0])
+
+
+def _messages(group: Sequence[_Tried], traced: RunRecord, trace: Trace) -> Iterator[tuple[str, str]]:
+    """Yield with which errors restarts failed, how often, and when first."""
+    by_error: dict[str, list[_Tried]] = defaultdict(list)
+    for scene, found in group:
+        by_error[found.message.partition(":")[0]].append((scene, found))
+    for alike in sorted(by_error.values(), key=len, reverse=True)[:_ROWS]:
+        scene, found = alike[0]
+        yield _states(len(alike)), found.message.replace(f"{traced.directory}/", "")
+        yield "killed", f"first {_moment(trace, scene)}"
+
+
+def _what(found: Restarted, scene: CrashScene) -> str:
+    """Say what a restart did."""
+    beside = "" if scene.newest is None else f" though {scene.newest.path} is whole"
+    if found.difference is not None:
+        differs = f"{found.difference.component} of its first step {'are' if _is_plural(found) else 'is'} not"
+        return f"a restart goes on from step {scene.step} in a wrong state and says nothing: {differs} as after an intact save"
+    lost = scene.certain - (found.step or 0)
+    return {
+        "refused": f"a restart fails{beside}",
+        "scratch": f"a restart begins from scratch{beside}, and says nothing: {scene.certain} steps are lost",
+        "older": f"a restart goes on from step {found.step}{beside}: {lost} steps are lost",
+        "idle": f"a restart ends at once{beside}, without training and without an error",
+    }.get(found.way, "a restart goes on with weights of no step that was saved, and says nothing")
+
+
+def _is_plural(found: Restarted) -> bool:
+    return found.difference is not None and found.difference.component.endswith("s")
+
+
+def _why(found: Restarted) -> str:
+    if found.difference is not None:
+        return f"a file that is not there yet is taken for one that was never saved: {found.difference.component}."
+    return {
+        "refused": "the search takes the newest name, and does not look whether what lies there is whole.",
+        "older": "the search passes over what had been saved wholly, or it has been named elsewhere too late.",
+        "scratch": "what can't be read, or is not found, counts as a first start.",
+        "idle": "the job takes what it found for the end of the run.",
+    }.get(found.way, "an unfinished file is read as far as it goes.")
+
+
+def _moment(trace: Trace, scene: CrashScene) -> str:
+    """Say when a state is there, by the operations around it."""
+    state = trace.states[scene.number]
+    if not state.until:
+        return "before anything was written"
+    last = trace.operations[state.until - 1]
+    if state.cut is not None and state.until == state.operations:
+        return f"in the middle of: {last.text} ({state.cut} of {last.size} bytes)"
+    late = "".join(f", but not yet: {trace.operations[number].text}" for number in state.undone[:1])
+    return f"after: {last.text}{late}"
+
+
+def _in_the_way(state: CrashState, newest: Checkpoint | None, before: Tree) -> Iterator[tuple[str, str]]:
+    """Yield what else lies in the directory, of the newest folder there."""
+    whole = () if newest is None else (newest.path, *newest.others)
+    rest = [
+        entry
+        for entry in state.tree.entries
+        if entry.path not in before
+        and not any(entry.path == path or entry.path.startswith(f"{path}/") for path in whole)
+    ]
+    last = max(rest, key=lambda entry: entry.mtime_ns, default=None)
+    if last is None:
+        return
+    top = last.path.partition("/")[0]
+    if last.path == top and last.kind == "file":
+        yield "beside it", f"{top} ({last.size} bytes)"
+        return
+    files = [entry for entry in rest if entry.kind == "file" and entry.path.startswith(f"{top}/")]
+    names = [f"{entry.path.removeprefix(top + '/')} ({entry.size} bytes)" for entry in files[:_FILES]]
+    more = f" and {len(files) - _FILES} more" if len(files) > _FILES else ""
+    yield "beside it", f"{top}: {', '.join(names)}{more}" if names else f"{top}, empty"
+
+
+def _states(count: int) -> str:
+    return f"{count} state{'s' if count != 1 else ''}"
+
+
+def left_out(tried: int, all_of_them: int) -> tuple[str, ...]:
+    """Say which states were not tried."""
+    if tried >= all_of_them:
+        return ()
+    return (
+        (
+            f"{tried} of {all_of_them} states were tried: each kind of operation on each file; "
+            f"ckpt_crash_safe(most={all_of_them}) tries all"
+        ),
+    )
+
+
+def holds(tried: Sequence[_Tried]) -> str:
+    """Return the sentence of a job that loses nothing."""
+    refused = sum(found.way == "refused" for _, found in tried)
+    afresh = sum(scene.newest is None for scene, _ in tried)
+    ways = [f"{len(tried) - refused - afresh} from a whole checkpoint"] if len(tried) > refused + afresh else []
+    ways += [f"{afresh} before there was one"] if afresh else []
+    ways += [f"{refused} refused"] if refused else []
+    return f"killed in {_states(len(tried))}, the job started again rightly: {', '.join(ways)}"
