@@ -14,7 +14,7 @@ def builtin() -> tuple[type[Contract], ...]:
     from pytest_ckpt.contracts.best_model import Best  # contracts build on each other's modules
     from pytest_ckpt.contracts.completeness import Complete
     from pytest_ckpt.contracts.contents import Faithful
-    from pytest_ckpt.contracts.crashing import CrashSafe
+    from pytest_ckpt.contracts.crashing import CrashSafe, PowerSafe
     from pytest_ckpt.contracts.failing import OnError
     from pytest_ckpt.contracts.latest import Latest
     from pytest_ckpt.contracts.loading import Loadable
@@ -47,4 +47,5 @@ def builtin() -> tuple[type[Contract], ...]:
         Pure,
         OnError,
         CrashSafe,
+        PowerSafe,
     )

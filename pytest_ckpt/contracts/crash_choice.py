@@ -12,21 +12,17 @@ if TYPE_CHECKING:
     from pytest_ckpt.records.crash import CrashState, Trace
 
 _NUMBER: Final = re.compile(r"\d+")
-_Sort: TypeAlias = "tuple[str, str, bool, bool]"
+_Sort: TypeAlias = "tuple[str, str, bool, str]"
 
 
-def chosen(trace: Trace | None, most: int) -> tuple[int, ...]:
-    """Return the numbers of at most so many states, in their order.
+def chosen(trace: Trace, numbers: Sequence[int], most: int) -> tuple[int, ...]:
+    """Return at most so many numbers of states, in their order.
 
     Each kind of operation on each file, their numbers left open, has its turn before any has a second one; the last of a
     kind comes first, as most lies in the directory then. The choice depends on the trace alone.
     """
-    if trace is None:
-        return ()
-    if len(trace.states) <= most:
-        return tuple(range(len(trace.states)))
     sorts: dict[_Sort, list[int]] = defaultdict(list)
-    for number in reversed(range(len(trace.states))):
+    for number in reversed(numbers):
         sorts[_sort(trace.states[number], trace)].append(number)
     return tuple(sorted(_in_turns(list(sorts.values()))[:most]))
 
@@ -34,9 +30,10 @@ def chosen(trace: Trace | None, most: int) -> tuple[int, ...]:
 def _sort(state: CrashState, trace: Trace) -> _Sort:
     """Return what a state has in common with others."""
     if not state.operations:
-        return ("", "", False, False)
+        return ("", "", False, "")
     last = trace.operations[state.operations - 1]
-    return (last.kind, _NUMBER.sub("N", last.path or ""), state.cut is not None, bool(state.undone))
+    special = _NUMBER.sub("N", state.lost) or ("late" if state.undone else "")
+    return (last.kind, _NUMBER.sub("N", last.path or ""), state.cut is not None, special)
 
 
 def _in_turns(queues: Sequence[list[int]]) -> list[int]:

@@ -27,6 +27,7 @@ class CrashScene(Choice):
             an older one loses what the job took for saved. Of what is being saved it may take either.
         had: the step of the newest whose save had ended before, whether it is still there or not.
         lasts: whether it is what a save left in the end; a later crash finds it, too.
+        by_power: whether it takes a power failure to leave it.
     """
 
     number: int
@@ -34,11 +35,12 @@ class CrashScene(Choice):
     certain: int = 0
     had: int = 0
     lasts: bool = False
+    by_power: bool = False
 
     @property
     def is_clean(self) -> bool:
         """Whether it is what the save of the newest left, or what there was before the first."""
-        return self.number == 0 or (self.lasts and self.certain == self.step)
+        return self.number == 0 or (self.lasts and self.certain == self.step and not self.by_power)
 
     @property
     def is_gap(self) -> bool:
@@ -94,4 +96,5 @@ def _scene(number: int, state: CrashState, shelf: list[_Saved], trace: Trace) ->
         certain=max((saved.step for saved in whole if saved in ended), default=0),
         had=max((saved.step for saved in ended), default=0),
         lasts=any(saved.ended_ns >= begun_ns for saved in ended),
+        by_power=bool(state.lost),
     )

@@ -1,4 +1,4 @@
-"""The contract that a job which is killed, at any moment, starts again from what it had saved."""
+"""The contracts that a job which is killed, or loses its power, at any moment starts again from what it had saved."""
 
 from __future__ import annotations
 
@@ -8,28 +8,27 @@ from typing import TYPE_CHECKING, ClassVar
 from pytest_ckpt.contracts import explain_crashing, explain_latest
 from pytest_ckpt.contracts.base import OnRequest
 from pytest_ckpt.contracts.crash_choice import chosen
-from pytest_ckpt.contracts.crash_scenes import CrashScene, crash_scenes
-from pytest_ckpt.contracts.restarts import Restarted
+from pytest_ckpt.contracts.crash_scenes import crash_scenes
+from pytest_ckpt.contracts.restarts import Choice, Restarted, went_on_from
 from pytest_ckpt.errors import InvalidArgument
 from pytest_ckpt.records.experiment import TRACED, Experiment, restart_after_crash
 from pytest_ckpt.records.verdict import Verdict, held, inconclusive, not_applicable, violated
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from pytest_ckpt.contracts.base import Evidence
+    from pytest_ckpt.contracts.crash_scenes import CrashScene
     from pytest_ckpt.records.run import RunRecord
 
 
 @dataclass(frozen=True)
-class CrashSafe(OnRequest):
-    """Killed at any moment, the job starts again from its newest whole checkpoint; after the first save there is always one.
+class _AfterCrash(OnRequest):
+    """What both contracts have in common: the job is traced, and started again in the states that a crash can leave."""
 
-    With `fall_back=False`, a restart may also refuse with an error where the newest checkpoint is not whole. Of more
-    than `most` states in which a kill can leave the directory, so many are tried.
-    """
-
-    name: ClassVar[str] = "crash_safe"
+    name: ClassVar[str]
+    #: Whether it takes a power failure to leave the states that are looked at.
+    by_power: ClassVar[bool]
     _: KW_ONLY
     fall_back: bool = True
     most: int = 400
@@ -47,16 +46,23 @@ class CrashSafe(OnRequest):
     # -- which experiments -------------------------------------------------------------------------------------------
 
     def plan(self, evidence: Evidence) -> Iterable[Experiment]:
-        """Trace the job, restart it where all that was saved is whole, and, where that goes well, in every other state."""
+        """Trace the job, restart it where all that was saved is whole, and, where that goes well, in the other states."""
         yield TRACED
         traced = evidence.of(TRACED)
-        intact = None if traced is None else _intact(traced, evidence)
-        if traced is None or intact is None:
+        scenes = () if traced is None else crash_scenes(traced, evidence.advisor)
+        intact = None if traced is None else _intact(scenes, traced.last_step)
+        if traced is None or traced.trace is None or intact is None:
             return
         yield restart_after_crash(intact.number)
         run = evidence.of(restart_after_crash(intact.number))
-        if run is not None and Restarted.of(run, intact, evidence.baseline).way == "newest":
-            yield from (restart_after_crash(number) for number in chosen(traced.trace, self.most))
+        if run is None or Restarted.of(run, intact, evidence.baseline).way != "newest":
+            return
+        numbers = [scene.number for scene in self._concerned(scenes)]
+        clean = [scene.number for scene in scenes if scene.is_clean and scene.step < traced.last_step]
+        yield from map(restart_after_crash, sorted({*clean, *chosen(traced.trace, numbers, self.most)}))
+
+    def _concerned(self, scenes: Sequence[CrashScene]) -> list[CrashScene]:
+        return [scene for scene in scenes if scene.by_power == self.by_power]
 
     # -- the verdict -------------------------------------------------------------------------------------------------
 
@@ -68,7 +74,8 @@ class CrashSafe(OnRequest):
             return not_applicable(self.name, "" if trace is None else trace.unsupported)
         if not traced.outcome.ok or trace.doubt:
             return inconclusive(self.name, explain_crashing.not_traced(traced))
-        intact = _intact(traced, evidence)
+        scenes = crash_scenes(traced, evidence.advisor)
+        intact = _intact(scenes, traced.last_step)
         if intact is None or intact.newest is None:
             return inconclusive(self.name, explain_latest.nothing_to_find(evidence.baseline))
         run = evidence.runs[restart_after_crash(intact.number)]
@@ -77,29 +84,22 @@ class CrashSafe(OnRequest):
             return inconclusive(self.name, explain_latest.does_not_search(intact.newest))
         if found.way != "newest":
             return inconclusive(self.name, explain_crashing.not_from_intact(found, intact.newest, intact.step))
-        return self._of_states(evidence, traced)
+        return self._of_states(evidence, traced, scenes)
 
-    def _of_states(self, evidence: Evidence, traced: RunRecord) -> Verdict:
-        scenes = crash_scenes(traced, evidence.advisor)
-        tried = list(self._tried(evidence, scenes))
-        gaps = [scene for scene in scenes if scene.is_gap]
+    def _of_states(self, evidence: Evidence, traced: RunRecord, scenes: Sequence[CrashScene]) -> Verdict:
+        concerned = self._concerned(scenes)
+        tried = list(_tried(evidence, concerned, scenes))
         wrong = [(scene, found) for scene, found in tried if self._is_wrong(scene, found, traced.last_step)]
+        saved = {scene.number for scene, found in tried if found.way == "newest" and found.step}
+        gaps = [scene for scene in concerned if scene.is_gap and scene.number not in saved]
         findings = [
-            *explain_crashing.gaps(gaps, traced),
+            *explain_crashing.gaps(gaps, len(concerned), traced),
             *explain_crashing.restarts(wrong, len(tried), traced),
         ]
+        left_out = explain_crashing.left_out(self.name, len(tried), len(concerned))
         if findings:
-            return violated(self.name, *findings, notes=explain_crashing.left_out(len(tried), len(scenes)))
-        return held(self.name, explain_crashing.holds(tried), *explain_crashing.left_out(len(tried), len(scenes)))
-
-    def _tried(self, evidence: Evidence, scenes: tuple[CrashScene, ...]) -> Iterator[tuple[CrashScene, Restarted]]:
-        """Yield the states in which the job was started again, and what it did."""
-        for scene in scenes:
-            run = evidence.of(restart_after_crash(scene.number))
-            if run is not None:
-                clean = next((other for other in scenes if other.step == scene.step and other.is_clean), None)
-                intact = None if clean is None else evidence.of(restart_after_crash(clean.number))
-                yield scene, Restarted.of(run, scene, evidence.baseline, intact)
+            return violated(self.name, *findings, notes=left_out)
+        return held(self.name, explain_crashing.holds(tried, by_power=self.by_power), *left_out)
 
     def _is_wrong(self, scene: CrashScene, found: Restarted, last_step: int) -> bool:
         """Say whether a restart did what it must not do, given what was there."""
@@ -107,15 +107,53 @@ class CrashSafe(OnRequest):
             "newest": found.difference is not None,
             "older": found.step is not None and found.step < scene.certain,
             "scratch": scene.certain > 0,
-            "refused": scene.certain > 0 and (self.fall_back or scene.lasts),
+            "refused": scene.certain > 0 and (self.fall_back or scene.is_clean),
             # where nothing was left to train; ckpt_latest says what a finished run must not do
             "idle": scene.step < last_step,
             "elsewhere": scene.step < last_step,
         }[found.way]
 
 
-def _intact(traced: RunRecord, evidence: Evidence) -> CrashScene | None:
-    """Return the state in which a save had just ended, the last that steps follow."""
-    clean = [scene for scene in crash_scenes(traced, evidence.advisor) if scene.is_clean]
-    fitting = [scene for scene in clean if 0 < scene.step < traced.last_step]
+@dataclass(frozen=True)
+class CrashSafe(_AfterCrash):
+    """Killed at any moment, the job starts again from its newest whole checkpoint; after the first save there is always one.
+
+    With `fall_back=False`, a restart may also refuse with an error where what was being saved lies unfinished beside
+    that. Of more than `most` states in which a kill can leave the directory, so many are tried.
+    """
+
+    name: ClassVar[str] = "crash_safe"
+    by_power: ClassVar[bool] = False
+
+
+@dataclass(frozen=True)
+class PowerSafe(_AfterCrash):
+    """After a power failure, which loses what was not synced, the job starts again from its newest whole checkpoint.
+
+    The arguments are those of `ckpt_crash_safe`, which this contract adds to: what a kill alone can leave is not tried
+    again.
+    """
+
+    name: ClassVar[str] = "power_safe"
+    by_power: ClassVar[bool] = True
+
+
+def _tried(
+    evidence: Evidence, concerned: Sequence[CrashScene], scenes: Sequence[CrashScene]
+) -> Iterator[tuple[CrashScene, Restarted]]:
+    """Yield the states in which the job was started again, and what it did."""
+    clean = {scene.step: restart_after_crash(scene.number) for scene in reversed(scenes) if scene.is_clean}
+    for scene in concerned:
+        run = evidence.of(restart_after_crash(scene.number))
+        if run is not None:
+            step = max(went_on_from(run, evidence.baseline, clean), default=0)
+            # What is not whole may have all that a restart needs: then it goes on as from the whole one.
+            choice = Choice(step=step) if step > scene.step else scene
+            intact = evidence.of(clean[choice.step]) if choice.step in clean else None
+            yield scene, Restarted.of(run, choice, evidence.baseline, intact)
+
+
+def _intact(scenes: Sequence[CrashScene], last_step: int) -> CrashScene | None:
+    """Return the state that a save had left, the last that steps follow."""
+    fitting = [scene for scene in scenes if scene.is_clean and 0 < scene.step < last_step]
     return max(fitting, key=lambda scene: scene.step, default=None)

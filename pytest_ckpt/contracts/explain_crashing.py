@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pytest_ckpt.contracts.restarts import Restarted
     from pytest_ckpt.records.checkpoint import Checkpoint
     from pytest_ckpt.records.crash import CrashState, Trace
+    from pytest_ckpt.records.operation import Operation
     from pytest_ckpt.records.run import RunRecord
     from pytest_ckpt.records.tree import Tree
 
@@ -22,9 +23,15 @@ if TYPE_CHECKING:
 _ROWS: Final = 4
 #: How many files are listed of what lies in the way.
 _FILES: Final = 6
+#: How many characters of an error are shown.
+_WIDEST: Final = 160
 
 _Tried: TypeAlias = "tuple[CrashScene, Restarted]"
 
+_DURABLE: Final = (
+    "flush and fsync each file before the rename, or the marker, that makes the checkpoint one, and fsync the directory after "
+    "it; delete the old checkpoint only then."
+)
 _ATOMIC: Final = (
     "write under another name beside it, fsync, and give it its name by one rename when it is whole; or write one file "
     "last, and have the search pass over what lacks it."
@@ -59,20 +66,24 @@ def not_from_intact(found: Restarted, newest: Checkpoint, step: int) -> Finding:
     )
 
 
-def gaps(scenes: Sequence[CrashScene], traced: RunRecord) -> Iterator[Finding]:
+def gaps(scenes: Sequence[CrashScene], looked_at: int, traced: RunRecord) -> Iterator[Finding]:
     """Describe the moments at which nothing is whole though something had been saved."""
     if not scenes or traced.trace is None:
         return
     trace, first = traced.trace, scenes[0]
     removed = trace.operations[trace.states[first.number].until - 1].kind in {"unlink", "rmdir", "depart", "rename"}
     yield Finding(
-        title=f"in {len(scenes)} of {_states(len(trace.states))} that a kill can leave there is no whole checkpoint any more, "
+        title=f"in {len(scenes)} of {_states(looked_at)} that {_crash(first)} can leave there is no whole checkpoint any more, "
         f"though step {first.had} had been saved",
-        rows=tuple(("killed", f"{_moment(trace, scene)}: step {scene.had} is lost") for scene in scenes[:_ROWS]),
-        cause="the old checkpoint is deleted before the new one is whole."
+        rows=tuple((_verb(scene), f"{_moment(trace, scene)}: step {scene.had} is lost") for scene in scenes[:_ROWS]),
+        cause=_why_unsynced(trace, trace.states[first.number])
+        if first.by_power
+        else "the old checkpoint is deleted before the new one is whole."
         if removed
         else "the new checkpoint is written over the old one.",
-        fix="delete the old one after the new one is whole."
+        fix=_DURABLE
+        if first.by_power
+        else "delete the old one after the new one is whole."
         if removed
         else "write to another name in the same directory, fsync, and rename it to the old one's name when it is whole.",
         step=first.had,
@@ -96,14 +107,14 @@ def _of_alike(group: Sequence[_Tried], tried: int, traced: RunRecord) -> Finding
     assert trace is not None  # noqa: S101 - the contract has looked
     newest = scene.newest
     return Finding(
-        title=f"in {len(group)} of {_states(tried)} that a kill can leave, {_what(found, scene)}",
+        title=f"in {len(group)} of {_states(tried)} that {_crash(scene)} can leave, {_what(found, scene)}",
         rows=(
             *(_messages(group, traced, trace) if found.way == "refused" else _moments(group, trace)),
             ("newest whole", "none" if newest is None else f"{newest.path}, step {scene.step}"),
             *_in_the_way(trace.states[scene.number], newest, trace.states[0].tree),
         ),
-        cause=_why(found),
-        fix=_ATOMIC,
+        cause=_why_unsynced(trace, trace.states[scene.number]) if scene.by_power else _why(found),
+        fix=_DURABLE if scene.by_power else _ATOMIC,
         step=scene.step + 1,
         component=found.difference.component if found.difference is not None else "runs",
         checkpoint="" if newest is None else newest.identity,
@@ -114,7 +125,8 @@ def _moments(group: Sequence[_Tried], trace: Trace) -> Iterator[tuple[str, str]]
     """Yield when some of the states are there."""
     shown = min(len(group), _ROWS)
     for place in sorted({round(turn * (len(group) - 1) / max(1, shown - 1)) for turn in range(shown)}):
-        yield "killed", _moment(trace, group[place][0])
+        scene = group[place][0]
+        yield _verb(scene), _moment(trace, scene)
 
 
 def _messages(group: Sequence[_Tried], traced: RunRecord, trace: Trace) -> Iterator[tuple[str, str]]:
@@ -124,8 +136,9 @@ def _messages(group: Sequence[_Tried], traced: RunRecord, trace: Trace) -> Itera
         by_error[found.message.partition(":")[0]].append((scene, found))
     for alike in sorted(by_error.values(), key=len, reverse=True)[:_ROWS]:
         scene, found = alike[0]
-        yield _states(len(alike)), found.message.replace(f"{traced.directory}/", "")
-        yield "killed", f"first {_moment(trace, scene)}"
+        message = found.message.replace(f"{traced.directory}/", "").replace(traced.directory, "its directory")
+        yield _states(len(alike)), message if len(message) <= _WIDEST else f"{message[:_WIDEST]}..."
+        yield _verb(scene), f"first {_moment(trace, scene)}"
 
 
 def _what(found: Restarted, scene: CrashScene) -> str:
@@ -158,6 +171,44 @@ def _why(found: Restarted) -> str:
     }.get(found.way, "an unfinished file is read as far as it goes.")
 
 
+def _why_unsynced(trace: Trace, state: CrashState) -> str:
+    """Say what was not done for the bytes, or names, that are lost."""
+    begun = trace.operations[: state.operations]
+    synced = [operation for operation in begun if operation.kind in {"sync", "sync_all"}]
+    if state.lost.startswith("the changed names"):
+        return "the directory was not synced after names in it had changed: they are as they were before."
+    path = state.lost.rpartition(" of ")[2]
+    names = _names_of(path, begun)
+    written = [
+        number for number, operation in enumerate(begun) if operation.kind == "write" and operation.path in names
+    ]
+    times = [number for number, operation in enumerate(begun) if operation.kind == "sync" and operation.path in names]
+    if not synced:
+        return "no file is synced: what the kernel had not written back by itself is lost, and the names are there."
+    if times and written and times[-1] < written[-1]:
+        return f"{path} was synced before all its bytes had been written: they were still in a buffer of the program."
+    if written and not times:
+        return f"{path} is not synced before it gets its name, or before what replaces it goes."
+    return "not all that was written is synced before it gets its name, or before what it replaces goes."
+
+
+def _names_of(path: str, begun: Sequence[Operation]) -> set[str | None]:
+    """Return under which names a file has been known."""
+    names: set[str | None] = {path}
+    for operation in reversed(begun):
+        if operation.kind == "rename" and operation.target in names:
+            names.add(operation.path)
+    return names
+
+
+def _crash(scene: CrashScene) -> str:
+    return "a power failure" if scene.by_power else "a kill"
+
+
+def _verb(scene: CrashScene) -> str:
+    return "power lost" if scene.by_power else "killed"
+
+
 def _moment(trace: Trace, scene: CrashScene) -> str:
     """Say when a state is there, by the operations around it."""
     state = trace.states[scene.number]
@@ -166,6 +217,8 @@ def _moment(trace: Trace, scene: CrashScene) -> str:
     last = trace.operations[state.until - 1]
     if state.cut is not None and state.until == state.operations:
         return f"in the middle of: {last.text} ({state.cut} of {last.size} bytes)"
+    if state.lost:
+        return f"after: {last.text}, without {state.lost}"
     late = "".join(f", but not yet: {trace.operations[number].text}" for number in state.undone[:1])
     return f"after: {last.text}{late}"
 
@@ -196,23 +249,26 @@ def _states(count: int) -> str:
     return f"{count} state{'s' if count != 1 else ''}"
 
 
-def left_out(tried: int, all_of_them: int) -> tuple[str, ...]:
+def left_out(contract: str, tried: int, all_of_them: int) -> tuple[str, ...]:
     """Say which states were not tried."""
     if tried >= all_of_them:
         return ()
     return (
         (
             f"{tried} of {all_of_them} states were tried: each kind of operation on each file; "
-            f"ckpt_crash_safe(most={all_of_them}) tries all"
+            f"ckpt_{contract}(most={all_of_them}) tries all"
         ),
     )
 
 
-def holds(tried: Sequence[_Tried]) -> str:
+def holds(tried: Sequence[_Tried], *, by_power: bool) -> str:
     """Return the sentence of a job that loses nothing."""
     refused = sum(found.way == "refused" for _, found in tried)
     afresh = sum(scene.newest is None for scene, _ in tried)
     ways = [f"{len(tried) - refused - afresh} from a whole checkpoint"] if len(tried) > refused + afresh else []
     ways += [f"{afresh} before there was one"] if afresh else []
     ways += [f"{refused} refused"] if refused else []
-    return f"killed in {_states(len(tried))}, the job started again rightly: {', '.join(ways)}"
+    if not tried:
+        return "a power failure leaves nothing else than a kill: all that is written is synced before it gets its name"
+    crash = "after a power failure" if by_power else "after a kill"
+    return f"{crash}, in each of {_states(len(tried))}, the job started again rightly: {', '.join(ways)}"

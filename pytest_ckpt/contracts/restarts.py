@@ -13,7 +13,7 @@ from pytest_ckpt.records.experiment import Damage
 from pytest_ckpt.records.state import keys_that_differ
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from pytest_ckpt.contracts.base import Advisor
     from pytest_ckpt.records.checkpoint import Checkpoint
@@ -179,6 +179,12 @@ class Restarted:
         return cls(way="elsewhere", step=found[-1] if found else None)
 
 
+def went_on_from(run: RunRecord, baseline: RunRecord, steps: Iterable[int]) -> list[int]:
+    """Return those of some steps whose weights a run that was started again began with."""
+    found = _steps_before(run, baseline) if run.steps else ()
+    return [step for step in steps if step in found]
+
+
 def _counts_on(run: RunRecord, choice: Choice, baseline: RunRecord) -> bool:
     """Say whether a framework goes on counting after the newest: it took that checkpoint, whatever the weights are."""
     follows = baseline.steps[choice.step].claimed if choice.step < len(baseline.steps) else None
@@ -189,6 +195,9 @@ def _steps_before(run: RunRecord, baseline: RunRecord) -> tuple[int, ...]:
     """Return after which steps of the baseline the weights were those with which a run's first step began."""
     began = run.steps[0].state.get("weights", {})
     states = [(step.index - 1, step.state.get("weights", {})) for step in baseline.steps]
+    states += [
+        (step.index, {**step.state.get("weights", {}), **step.state.get("update", {})}) for step in baseline.steps[-1:]
+    ]
     return tuple(number for number, weights in states if not keys_that_differ(*common_models(weights, began)))
 
 

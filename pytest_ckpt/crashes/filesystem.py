@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from pytest_ckpt.records.tree import Entry, Tree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from pytest_ckpt.records.operation import Operation
 
@@ -69,15 +69,56 @@ class FileSystem:
         return Tree(entries=tuple(_entry(path, self._nodes[path]) for path in sorted(self._nodes) if path))
 
     def files(self) -> Iterator[Node]:
-        """Yield the files that have names."""
-        yield from {id(node): node for node in self._nodes.values() if node.kind == "file"}.values()
+        """Yield the files that have names, each once."""
+        yield from dict.fromkeys(node for _, node in self.named_files())
+
+    def named_files(self) -> Iterator[tuple[str, Node]]:
+        """Yield the paths of all files, with what lies there."""
+        yield from ((path, node) for path, node in self._nodes.items() if node.kind == "file")
+
+    def folders(self) -> Iterator[tuple[str, Node]]:
+        """Yield the paths of all directories, the root's being empty."""
+        yield from ((path, node) for path, node in self._nodes.items() if node.kind == "dir")
+
+    def names_in(self, path: str) -> dict[str, Node]:
+        """Return what lies directly in a directory."""
+        return {name: node for name, node in self._nodes.items() if name and _parent(name) == path}
+
+    def node_of(self, operation: Operation) -> Node | None:
+        """Return what an operation on a descriptor, or on a path, is about."""
+        named = None if operation.path is None else self._nodes.get(operation.path)
+        return named if named is not None and named.kind == "dir" else self._file(operation)
+
+    # -- another in its place ------------------------------------------------------------------------------------------
 
     def copy(self) -> FileSystem:
         """Return another that goes its own way from here on."""
+        nodes = {node: copy.copy(node) for node in (*self._nodes.values(), *self._by_inode.values())}
+        other = self._with({path: nodes[node] for path, node in self._nodes.items()})
+        other._by_inode = {inode: nodes[node] for inode, node in self._by_inode.items()}  # noqa: SLF001 - of this class
+        return other
+
+    def with_contents(self, contents: Mapping[Node, bytes]) -> FileSystem:
+        """Return one to look at in which some files have other contents."""
+        others = {node: copy.copy(node) for node in contents}
+        for node, other in others.items():
+            other.change(contents[node], node.mtime_ns)
+        return self._with({path: others.get(node, node) for path, node in self._nodes.items()})
+
+    def with_names(self, path: str, names: Mapping[str, Node]) -> FileSystem:
+        """Return one to look at in which a directory has other names; what lies below each goes with it."""
+        where = {node: name for name, node in self._nodes.items()}
+        nodes = {name: node for name, node in self._nodes.items() if not _is_below(name, path) or name == path}
+        for name, node in names.items():
+            nodes[name] = node
+            now = where.get(node)
+            if now is not None and node.kind == "dir":
+                nodes.update({name + other.removeprefix(now): self._nodes[other] for other in self._below(now)})
+        return self._with(nodes)
+
+    def _with(self, nodes: dict[str, Node]) -> FileSystem:
         other = copy.copy(self)
-        nodes = {id(node): copy.copy(node) for node in (*self._nodes.values(), *self._by_inode.values())}
-        other._nodes = {path: nodes[id(node)] for path, node in self._nodes.items()}  # noqa: SLF001 - it is of this class
-        other._by_inode = {inode: nodes[id(node)] for inode, node in self._by_inode.items()}  # noqa: SLF001
+        other._nodes = nodes  # noqa: SLF001 - it is of this class
         return other
 
     def apply(self, operation: Operation, *, cut: int | None = None) -> None:
@@ -249,6 +290,10 @@ class FileSystem:
 
 def _parent(path: str) -> str:
     return path.rpartition("/")[0]
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return not folder or path.startswith(f"{folder}/")
 
 
 def _padded(content: bytes, size: int) -> bytes:

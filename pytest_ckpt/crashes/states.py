@@ -1,15 +1,17 @@
-"""From the log of one run to every state in which a kill could have left its directory, each of them once."""
+"""From the log of one run to every state in which a crash could have left its directory, each of them once."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from pytest_ckpt.crashes.filesystem import FileSystem
+from pytest_ckpt.crashes.power import unplugged
 from pytest_ckpt.records.crash import CrashState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from pytest_ckpt.crashes.log import Log
     from pytest_ckpt.records.operation import Operation
@@ -22,25 +24,32 @@ _PAGE: Final = 4096
 _READINGS: Final = 16
 
 
-def killed(
-    log: Log, initial: Tree, read: Callable[[str], bytes], keep: Callable[[bytes], str]
+def states(
+    log: Log,
+    initial: Tree,
+    read: Callable[[str], bytes],
+    keep: Callable[[bytes], str],
+    ends: Sequence[int] = (),
 ) -> tuple[CrashState, ...]:
-    """Return the states between the operations, and within long writes, in their order.
+    """Return what kills can leave between the operations and within long writes, then what power failures can.
 
     Args:
         initial: what was there before the run.
         read: gives the content of a file of `initial` by its digest.
         keep: stores the content of a file under its digest, which it returns.
+        ends: when saves were seen to have ended, in nanoseconds since the epoch.
     """
     found: dict[tuple[object, ...], CrashState] = {}
-    for state, files in _all(log, FileSystem(initial, read, log.data)):
+    kills = _all(log, FileSystem(initial, read, log.data))
+    for state, files in chain(kills, unplugged(log, FileSystem(initial, read, log.data), sorted(ends))):
         tree = files.tree
         key = tuple((entry.path, entry.kind, entry.content) for entry in tree.entries)
         if key not in found:
             for file in files.files():
                 keep(file.content)
             found[key] = replace(state, tree=tree)
-        found[key] = replace(found[key], until=state.operations)
+        if state.lost == found[key].lost:
+            found[key] = replace(found[key], until=state.operations)
     return tuple(found.values())
 
 

@@ -11,13 +11,14 @@ from pytest_ckpt.records.tree import Tree
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CrashState(Record):
-    """What lies in the directory if the job is killed at one moment; no two states of a run are equal.
+    """What lies in the directory if the job is killed, or the power fails, at one moment; no two of a run are equal.
 
     Attributes:
         operations: how many of the run's operations had begun when it was first there.
         until: how many had begun when it was last there.
         cut: how many bytes of the last one's write had arrived; None if all.
         undone: which of the earlier operations, each the last of its thread, had not been carried out yet.
+        lost: what a power failure has lost beside that, such as `the bytes of model.safetensors`; empty for a kill.
         tree: what is there.
     """
 
@@ -25,6 +26,7 @@ class CrashState(Record):
     until: int = 0
     cut: int | None = None
     undone: tuple[int, ...] = ()
+    lost: str = ""
     tree: Tree = field(default_factory=Tree)
 
 
@@ -34,7 +36,8 @@ class Trace(Record):
 
     Attributes:
         operations: that changed the directory, or made it durable, in the order in which they began.
-        states: in which a kill could have left the directory, in their order; the first is what the run started from.
+        states: in which a kill could have left the directory, in their order, the first being what the run started from; and
+            after them those that a power failure alone could have left.
         unsupported: why no system call could be seen here; empty where they were.
         doubt: why what was seen can't be all; empty where it is.
     """

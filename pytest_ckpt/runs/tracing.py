@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_ckpt.crashes.log import Log
-from pytest_ckpt.crashes.states import killed, replayed
+from pytest_ckpt.crashes.states import replayed, states
 from pytest_ckpt.crashes.tracer import Tracing, why_not
 from pytest_ckpt.records.crash import Trace
 
@@ -38,8 +38,9 @@ def trace_of(plan: RunPlan, ended: Ended, looks: Sequence[Look], store: Evidence
         return store.path_of(digest).read_bytes()
 
     doubt = _unseen(log) or _difference(replayed(log, initial, read), store.capture(plan.directory))
-    states = () if doubt else killed(log, initial, read, store.keep)
-    return Trace(operations=log.operations, states=states, doubt=doubt)
+    ends = [look.time_ns for look in looks]
+    found = () if doubt else states(log, initial, read, store.keep, ends)
+    return Trace(operations=log.operations, states=found, doubt=doubt)
 
 
 def _unseen(log: Log) -> str:

@@ -11,7 +11,7 @@ import pytest
 
 from pytest_ckpt.checkpoints.store import EvidenceStore
 from pytest_ckpt.crashes.log import Log
-from pytest_ckpt.crashes.states import killed, replayed
+from pytest_ckpt.crashes.states import replayed, states
 from pytest_ckpt.crashes.tracer import Tracing, why_not
 from pytest_ckpt.runs.supervise import run_forked
 
@@ -60,8 +60,8 @@ class Traced:
 
     @property
     def states(self) -> list[CrashState]:
-        """What kills can leave."""
-        return list(killed(self.log, self.initial, self._read, self.store.keep))
+        """What crashes can leave."""
+        return list(states(self.log, self.initial, self._read, self.store.keep))
 
     def _read(self, digest: str) -> bytes:
         return self.store.path_of(digest).read_bytes()
