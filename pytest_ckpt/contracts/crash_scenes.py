@@ -25,7 +25,7 @@ class CrashScene(Choice):
         newest: the newest checkpoint that is whole; None if none is.
         certain: the step of the newest checkpoint that is whole and whose save had ended before: a restart that goes on from
             an older one loses what the job took for saved. Of what is being saved it may take either.
-        had: the step of the newest whose save had ended before, whether it is still there or not.
+        had: the step of the newest that must not be lost, as its save had ended before, whether it is still there or not.
         lasts: whether it is what a save left in the end; a later crash finds it, too.
         by_power: whether it takes a power failure to leave it.
     """
@@ -86,6 +86,8 @@ def _scene(number: int, state: CrashState, shelf: list[_Saved], trace: Trace) ->
     times = [operation.time_ns for operation in trace.operations]
     begun_ns = times[state.until - 1] if state.until else 0
     ended = [saved for saved in shelf if state.until == len(times) or saved.ended_ns < times[state.until]]
+    # What a power failure takes of the save that has just ended is lost with it; an earlier one must still be there.
+    kept = [saved for saved in ended if not state.lost or saved.ended_ns < times[state.operations - 1]]
     whole = sorted((saved for saved in shelf if saved.is_in(state.tree)), key=lambda saved: saved.step)
     newest = whole[-1] if whole else None
     return CrashScene(
@@ -94,7 +96,7 @@ def _scene(number: int, state: CrashState, shelf: list[_Saved], trace: Trace) ->
         step=0 if newest is None else newest.step,
         older=tuple(sorted({saved.step for saved in whole[:-1] if newest is not None and saved.step < newest.step})),
         certain=max((saved.step for saved in whole if saved in ended), default=0),
-        had=max((saved.step for saved in ended), default=0),
+        had=max((saved.step for saved in kept), default=0),
         lasts=any(saved.ended_ns >= begun_ns for saved in ended),
         by_power=bool(state.lost),
     )

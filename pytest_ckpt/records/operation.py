@@ -78,18 +78,14 @@ class Operation(Record):
     @property
     def text(self) -> str:
         """The operation in a line, such as `write model.safetensors, bytes 0 to 4096`."""
-        where = self.path if self.path is not None else "a file without a name"
-        match self.kind:
-            case "write":
-                start = self.offset or 0
-                return f"write {where}, bytes {start} to {start + self.size}"
-            case "rename" | "link":
-                return f"{self.kind} {where} to {self.target}"
-            case "arrive":
-                return f"move {self.target or 'a file'} from elsewhere to {where}"
-            case "open" if self.empties:
-                return f"open {where}, emptied"
-            case "truncate":
-                return f"truncate {where} to {self.size} bytes"
-            case _:
-                return f"{self.kind.replace('_', ' ')} {where}"
+        where = "a file without a name" if self.path is None else self.path or "its directory"
+        start = self.offset or 0
+        return {
+            "write": f"write {where}, bytes {start} to {start + self.size}",
+            "rename": f"rename {where} to {self.target}",
+            "link": f"link {where} to {self.target}",
+            "arrive": f"move {self.target} from elsewhere to {where}",
+            "open": f"open {where}, emptied" if self.empties else f"open {where}",
+            "truncate": f"truncate {where} to {self.size} bytes",
+            "sync_all": "sync everything",
+        }.get(self.kind, f"{self.kind} {where}")

@@ -1,0 +1,396 @@
+"""A kill, or a power failure, at any moment costs a job nothing that it had saved; or it is told at which moments it does."""
+
+from __future__ import annotations
+
+import io
+import json
+import mmap
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from jobs import hf
+from pytest_ckpt.contracts.crashing import CrashSafe, PowerSafe
+from pytest_ckpt.crashes.tracer import why_not
+from pytest_ckpt.errors import InvalidArgument
+from pytest_ckpt.records.experiment import TRACED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from conftest import Judge
+    from pytest_ckpt.records.verdict import Verdict
+    from pytest_ckpt.runs.job import Job
+
+pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not() or "it can be traced here")
+
+State = dict[str, Any]
+
+
+def loop(
+    save: Callable[[State, Path], None], load: Callable[[Path], State | None], *, steps: int = 6
+) -> Callable[[Job], None]:
+    """Return a job that saves every second step and searches for what it finds, as given."""
+
+    def train(job: Job) -> None:
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        done = 0
+        if job.restarting and (found := load(Path(job.dir))) is not None:
+            model.load_state_dict(found["model"])
+            optimizer.load_state_dict(found["optimizer"])
+            done = found["step"]
+        for step in range(done + 1, steps + 1):
+            batch = torch.randn(4, 8, generator=torch.Generator().manual_seed(step))
+            optimizer.zero_grad()
+            model(batch).pow(2).mean().backward()
+            optimizer.step()
+            if step % 2 == 0:
+                save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, Path(job.dir))
+
+    return train
+
+
+def sync(path: Path) -> None:
+    """Make a file or directory durable."""
+    opened = os.open(path, os.O_RDONLY)
+    os.fsync(opened)
+    os.close(opened)
+
+
+def numbered(folder: Path) -> list[Path]:
+    """Return the checkpoints in a directory, the oldest first."""
+    return sorted(folder.glob("step*.pt"), key=lambda path: int(path.stem.removeprefix("step")))
+
+
+def newest(folder: Path) -> State | None:
+    """Load the newest checkpoint by its number."""
+    found = numbered(folder)
+    return torch.load(found[-1]) if found else None
+
+
+def last(folder: Path) -> State | None:
+    """Load the one checkpoint that there is."""
+    return torch.load(folder / "last.pt") if (folder / "last.pt").exists() else None
+
+
+def in_place(state: State, folder: Path) -> None:
+    """Write the new checkpoint over the old one."""
+    torch.save(state, folder / "last.pt")
+
+
+def renamed(state: State, folder: Path) -> None:
+    """Replace the old checkpoint when the new one is written."""
+    torch.save(state, folder / "new.tmp")
+    (folder / "new.tmp").replace(folder / "last.pt")
+
+
+def durable(state: State, folder: Path) -> None:
+    """Replace the old checkpoint when the new one is on the disk."""
+    torch.save(state, folder / "new.tmp")
+    sync(folder / "new.tmp")
+    (folder / "new.tmp").replace(folder / "last.pt")
+    sync(folder)
+
+
+def synced_too_early(state: State, folder: Path) -> None:
+    """Sync while the bytes are in a buffer of the program, as a writer may that syncs before it closes."""
+    content = io.BytesIO()
+    torch.save(state, content)
+    with (folder / "new.tmp").open("wb", buffering=1 << 20) as file:
+        file.write(content.getvalue())
+        os.fsync(file.fileno())
+    (folder / "new.tmp").replace(folder / "last.pt")
+    sync(folder)
+
+
+def delete_first(state: State, folder: Path) -> None:
+    """Make room for the new checkpoint before it is there."""
+    for path in numbered(folder):
+        path.unlink()
+    torch.save(state, folder / "new.tmp")
+    (folder / "new.tmp").replace(folder / f"step{state['step']}.pt")
+
+
+def delete_last(state: State, folder: Path) -> None:
+    """Keep the old checkpoint until the new one is there."""
+    torch.save(state, folder / "new.tmp")
+    (folder / "new.tmp").replace(folder / f"step{state['step']}.pt")
+    for path in numbered(folder)[:-1]:
+        path.unlink()
+
+
+def delete_durably(state: State, folder: Path) -> None:
+    """Keep the old checkpoint until the new one is on the disk."""
+    torch.save(state, folder / "new.tmp")
+    sync(folder / "new.tmp")
+    (folder / "new.tmp").replace(folder / f"step{state['step']}.pt")
+    sync(folder)
+    for path in numbered(folder)[:-1]:
+        path.unlink()
+
+
+def grown(state: State, folder: Path) -> None:
+    """Write under the final name, beside the older ones."""
+    torch.save(state, folder / f"step{state['step']}.pt")
+
+
+def readable(folder: Path) -> State | None:
+    """Load the newest checkpoint that can be read."""
+    found = [state for path in numbered(folder) if (state := readable_or_new(path)) is not None]
+    return found[-1] if found else None
+
+
+def readable_or_new(path: Path) -> State | None:
+    """Load a checkpoint, or the newest in a folder, and nothing where that can't be read."""
+    with suppress(Exception):  # whatever a cut file comes to
+        return torch.load(path) if path.is_file() else newest(path)
+    return None
+
+
+def pointed_to(state: State, folder: Path) -> None:
+    """Name the newest checkpoint when it is there."""
+    grown(state, folder)
+    (folder / "latest.tmp").write_text(f"step{state['step']}.pt", encoding="ascii")
+    (folder / "latest.tmp").replace(folder / "latest")
+
+
+def pointed_to_first(state: State, folder: Path) -> None:
+    """Name the newest checkpoint before it is there."""
+    (folder / "latest.tmp").write_text(f"step{state['step']}.pt", encoding="ascii")
+    (folder / "latest.tmp").replace(folder / "latest")
+    grown(state, folder)
+
+
+def pointer(folder: Path) -> State | None:
+    """Load what is named as the newest."""
+    latest = folder / "latest"
+    return torch.load(folder / latest.read_text(encoding="ascii")) if latest.exists() else None
+
+
+def in_parts(state: State, folder: Path) -> None:
+    """Write the weights and the rest to files of their own, in a folder per step."""
+    here = folder / f"step{state['step']}"
+    here.mkdir()
+    torch.save({"model": state["model"], "step": state["step"]}, here / "weights.pt")
+    torch.save(state["optimizer"], here / "optimizer.pt")
+
+
+def parts(folder: Path) -> State | None:
+    """Load the parts of the newest step, and do without the optimizer's where that is not there."""
+    folders = sorted(path for path in folder.glob("step*") if (path / "weights.pt").exists())
+    if not folders:
+        return None
+    fresh = torch.optim.SGD(
+        [torch.zeros(1, requires_grad=True)] * 0 or [torch.zeros(1)], lr=0.1, momentum=0.9
+    ).state_dict()
+    found: State = torch.load(folders[-1] / "weights.pt")
+    path = folders[-1] / "optimizer.pt"
+    fresh["param_groups"][0]["params"] = [0, 1, 2, 3]
+    return {**found, "optimizer": torch.load(path) if path.exists() else fresh}
+
+
+def all_parts(folder: Path) -> State | None:
+    """Load the parts of the newest step that has all of them."""
+    whole = [state for path in sorted(folder.glob("step*")) if (state := both_parts(path)) is not None]
+    return whole[-1] if whole else None
+
+
+def both_parts(path: Path) -> State | None:
+    """Load the parts of a step, and nothing where one is missing or can't be read."""
+    with suppress(Exception):
+        return {**torch.load(path / "weights.pt"), "optimizer": torch.load(path / "optimizer.pt")}
+    return None
+
+
+def told(verdict: Verdict) -> str:
+    """Return all that a verdict says."""
+    rows = [" ".join(row) for finding in verdict.findings for row in finding.rows]
+    return "\n".join([*(f"{finding.title} {finding.cause} {finding.fix}" for finding in verdict.findings), *rows])
+
+
+BREAKS_WHEN_KILLED = [
+    pytest.param(
+        in_place, last, ("no whole checkpoint any more", "open last.pt, emptied", "written over"), id="in place"
+    ),
+    pytest.param(
+        delete_first, newest, ("no whole checkpoint any more", "unlink step", "deleted before"), id="deleted first"
+    ),
+    pytest.param(grown, newest, ("a restart fails though step2.pt is whole", "EOFError"), id="a cut file is taken"),
+    pytest.param(grown, readable_or_new, ("begins from scratch though step2.pt is whole",), id="from scratch"),
+    pytest.param(pointed_to_first, pointer, ("a restart fails", "rename latest.tmp to latest"), id="pointer first"),
+    pytest.param(in_parts, parts, ("wrong state and says nothing: optimizer", "step4"), id="a part is missing"),
+]
+
+
+@pytest.mark.parametrize(("save", "load", "says"), BREAKS_WHEN_KILLED)
+def test_a_loop_that_a_kill_breaks(
+    judge: Judge, save: Callable[[State, Path], None], load: Callable[[Path], State | None], says: tuple[str, ...]
+) -> None:
+    """What is lost, and at which moments, is told."""
+    verdict = judge(loop(save, load), CrashSafe())["crash_safe"]
+    assert "violated" == verdict.status, verdict.sentence
+    for part in says:
+        assert part in told(verdict), told(verdict)
+
+
+HOLDS_WHEN_KILLED = [
+    pytest.param(renamed, last, id="renamed"),
+    pytest.param(delete_last, newest, id="deleted last"),
+    pytest.param(grown, readable, id="a cut file is passed over"),
+    pytest.param(pointed_to, pointer, id="pointer last"),
+    pytest.param(in_parts, all_parts, id="all parts"),
+    pytest.param(durable, last, id="durable"),
+]
+
+
+@pytest.mark.parametrize(("save", "load"), HOLDS_WHEN_KILLED)
+def test_a_loop_that_no_kill_breaks(
+    judge: Judge, save: Callable[[State, Path], None], load: Callable[[Path], State | None]
+) -> None:
+    """Its twin loses nothing; and many states were tried."""
+    verdict = judge(loop(save, load), CrashSafe())["crash_safe"]
+    assert "held" == verdict.status, told(verdict)
+    trace = judge.lab.runs[TRACED].trace
+    assert trace is not None
+    assert 8 <= len(trace.states)
+
+
+BREAKS_WITHOUT_POWER = [
+    pytest.param(
+        renamed, last, ("no whole checkpoint", "rename new.tmp to last.pt, without", "no file is synced"), id="renamed"
+    ),
+    pytest.param(
+        synced_too_early, last, ("last.pt was synced before all its bytes had been written",), id="synced too early"
+    ),
+    pytest.param(delete_last, newest, ("a restart fails", "no whole checkpoint"), id="deleted last"),
+    pytest.param(pointed_to, pointer, ("a restart fails though step2.pt is whole",), id="pointer"),
+]
+
+
+@pytest.mark.parametrize(("save", "load", "says"), BREAKS_WITHOUT_POWER)
+def test_a_loop_that_a_power_failure_breaks(
+    judge: Judge, save: Callable[[State, Path], None], load: Callable[[Path], State | None], says: tuple[str, ...]
+) -> None:
+    """What no kill breaks may be lost all the same."""
+    verdict = judge(loop(save, load), PowerSafe())["power_safe"]
+    assert "violated" == verdict.status, verdict.sentence
+    for part in says:
+        assert part in told(verdict), told(verdict)
+
+
+@pytest.mark.parametrize(
+    ("save", "load"),
+    [
+        pytest.param(durable, last, id="durable"),
+        pytest.param(delete_durably, newest, id="deleted durably"),
+        pytest.param(grown, readable, id="a cut file is passed over"),
+    ],
+)
+def test_a_loop_that_no_power_failure_breaks(
+    judge: Judge, save: Callable[[State, Path], None], load: Callable[[Path], State | None]
+) -> None:
+    """Its twin syncs what it names, or does not believe in names."""
+    assert "held" == judge(loop(save, load), PowerSafe())["power_safe"].status
+
+
+def test_a_trainer_of_transformers(judge: Judge) -> None:
+    """A kill before trainer_state.json is complete makes the restart fail, until somebody deletes the directory."""
+    pytest.importorskip("transformers")
+
+    def train(job: Job) -> None:
+        job.train(hf.trainer(job, max_steps=6, save_steps=2, save_total_limit=2))
+
+    verdict = judge(train, CrashSafe())["crash_safe"]
+    assert "violated" == verdict.status
+    assert "a restart fails though checkpoint-2 is whole" in verdict.sentence
+    assert "checkpoint-4/trainer_state.json" in told(verdict)
+    trace = judge.lab.runs[TRACED].trace
+    assert trace is not None
+    assert 70 <= len([state for state in trace.states if not state.lost])
+
+
+def test_a_trainer_whose_search_passes_over_what_is_unfinished(judge: Judge) -> None:
+    """The file that is written last says whether a checkpoint is whole."""
+    pytest.importorskip("transformers")
+
+    def train(job: Job) -> None:
+        trainer = hf.trainer(job, max_steps=6, save_steps=2, save_total_limit=2)
+        whole = [path for path in Path(job.dir).glob("checkpoint-*") if is_whole(path / "trainer_state.json")]
+        newest_whole = max(whole, key=lambda path: int(path.name.partition("-")[2]), default=None)
+        trainer.train(resume_from_checkpoint=str(newest_whole) if job.restarting and newest_whole else None)
+
+    def is_whole(path: Path) -> bool:
+        try:
+            return bool(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            return False
+
+    verdict = judge(train, CrashSafe())["crash_safe"]
+    assert "held" == verdict.status, told(verdict)
+
+
+def test_refusing_can_be_allowed(judge: Judge) -> None:
+    """Where a person is to look after each crash, an error that says so is enough."""
+    assert "held" == judge(loop(grown, newest), CrashSafe(fall_back=False))["crash_safe"].status
+    assert "violated" == judge(loop(in_place, last), CrashSafe(fall_back=False))["crash_safe"].status
+
+
+def test_a_few_of_many_states(judge: Judge) -> None:
+    """Each kind of operation on each file is tried, and what was left out is told."""
+    verdict = judge(loop(grown, newest), CrashSafe(most=4))["crash_safe"]
+    assert "violated" == verdict.status
+    assert "ckpt_crash_safe(most=" in verdict.notes[0]
+
+
+def test_a_job_that_does_not_search(judge: Judge) -> None:
+    """Whether a crash costs it anything can't be told."""
+    verdict = judge(loop(renamed, lambda _: None), CrashSafe())["crash_safe"]
+    assert "inconclusive" == verdict.status
+    assert "does not restart from last.pt" in verdict.sentence
+
+
+def test_a_job_that_restarts_wrongly_without_any_crash(judge: Judge) -> None:
+    """The crash is not blamed for it."""
+
+    def without_optimizer(folder: Path) -> State | None:
+        found = last(folder)
+        return None if found is None else {**found, "step": 0}
+
+    verdict = judge(loop(renamed, without_optimizer), CrashSafe())["crash_safe"]
+    assert "violated" != verdict.status
+
+
+def test_a_job_that_writes_through_memory(judge: Judge) -> None:
+    """What is not seen makes nothing sure."""
+
+    def mapped(state: State, folder: Path) -> None:
+        renamed(state, folder)
+        with (folder / "log").open("w+b") as file:
+            file.truncate(100)
+            with mmap.mmap(file.fileno(), 0) as memory:
+                memory[0:3] = b"abc"
+
+    verdict = judge(loop(mapped, last), CrashSafe())["crash_safe"]
+    assert "inconclusive" == verdict.status
+    assert "log is written through memory" in verdict.sentence
+
+
+def test_where_nothing_can_be_traced(judge: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The contract says why it does not apply."""
+    monkeypatch.setattr("platform.machine", lambda: "riscv64")
+    verdict = judge(loop(renamed, last), CrashSafe())["crash_safe"]
+    assert "not_applicable" == verdict.status
+    assert "riscv64" in verdict.sentence
+
+
+@pytest.mark.parametrize("given", [{"most": 0}, {"most": "all"}, {"most": True}, {"fall_back": 1}])
+def test_arguments(given: dict[str, Any]) -> None:
+    """Wrong ones are named."""
+    with pytest.raises(InvalidArgument, match=next(iter(given))):
+        CrashSafe(**given)
