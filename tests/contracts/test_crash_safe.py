@@ -186,12 +186,9 @@ def parts(folder: Path) -> State | None:
     folders = sorted(path for path in folder.glob("step*") if (path / "weights.pt").exists())
     if not folders:
         return None
-    fresh = torch.optim.SGD(
-        [torch.zeros(1, requires_grad=True)] * 0 or [torch.zeros(1)], lr=0.1, momentum=0.9
-    ).state_dict()
     found: State = torch.load(folders[-1] / "weights.pt")
     path = folders[-1] / "optimizer.pt"
-    fresh["param_groups"][0]["params"] = [0, 1, 2, 3]
+    fresh = torch.optim.SGD([torch.zeros(1) for _ in found["model"]], lr=0.1, momentum=0.9).state_dict()
     return {**found, "optimizer": torch.load(path) if path.exists() else fresh}
 
 
