@@ -15,7 +15,20 @@ from pytest_ckpt._version import __version__
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 UNASKED: Final = frozenset(
-    {"accelerate", "cloudpickle", "filelock", "freezegun", "lightning", "numpy", "safetensors", "torch", "transformers"}
+    {
+        *(
+            "accelerate",
+            "cloudpickle",
+            "filelock",
+            "freezegun",
+            "lightning",
+            "numpy",
+            "safetensors",
+            "seccompy",
+            "torch",
+        ),
+        "transformers",
+    }
 )
 
 
@@ -89,7 +102,8 @@ def test_frameworks_are_extras(wheel: zipfile.ZipFile) -> None:
     """Installing the plugin installs no framework: torch and the rest are the user's."""
     required = wheel_metadata(wheel).get_all("Requires-Dist") or []
     unconditional = {line for line in required if "extra ==" not in line}
-    assert {"cloudpickle>=3.0", "filelock>=3.12", "pytest>=8.4", "safetensors>=0.4"} == unconditional
+    always = {"cloudpickle>=3.0", "filelock>=3.12", "pytest>=8.4", "safetensors>=0.4"}
+    assert always | {"seccompy>=0.2; sys_platform == 'linux'"} == unconditional
     extras = sorted(wheel_metadata(wheel).get_all("Provides-Extra") or [])
     assert ["clock", "hypothesis", "lightning", "torch", "transformers"] == extras
 

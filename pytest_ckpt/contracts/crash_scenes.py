@@ -28,6 +28,7 @@ class CrashScene(Choice):
         had: the step of the newest that must not be lost, as its save had ended before, whether it is still there or not.
         lasts: whether it is what a save left in the end; a later crash finds it, too.
         by_power: whether it takes a power failure to leave it.
+        ending: whether a save of the last step had begun, after which a restart may find nothing left to train.
     """
 
     number: int
@@ -36,6 +37,7 @@ class CrashScene(Choice):
     had: int = 0
     lasts: bool = False
     by_power: bool = False
+    ending: bool = False
 
     @property
     def is_clean(self) -> bool:
@@ -52,8 +54,11 @@ def crash_scenes(run: RunRecord, advisor: Advisor) -> tuple[CrashScene, ...]:
     """Return what each state of a traced run holds."""
     if run.trace is None:
         return ()
-    shelf = [_Saved.of(checkpoint, run) for checkpoint in own_of(run) if is_whole(checkpoint, run, advisor)]
-    return tuple(_scene(number, state, shelf, run.trace) for number, state in enumerate(run.trace.states))
+    own = own_of(run)
+    resumable = [checkpoint for checkpoint in run.written if checkpoint.kind == "full" or checkpoint in own]
+    shelf = [_Saved.of(checkpoint, run) for checkpoint in resumable if is_whole(checkpoint, run, advisor)]
+    trace, last_step = run.trace, run.last_step
+    return tuple(_scene(number, state, shelf, trace, last_step) for number, state in enumerate(trace.states))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +67,7 @@ class _Saved:
 
     Attributes:
         entries: what belongs to it.
-        ended_ns: when its save was seen to have ended.
+        ended_ns: when its save was seen to have ended, with all else that is saved after the same step.
     """
 
     checkpoint: Checkpoint
@@ -74,7 +79,13 @@ class _Saved:
     def of(cls, checkpoint: Checkpoint, run: RunRecord) -> _Saved:
         look = run.looks[checkpoint.look if checkpoint.settled is None else checkpoint.settled]
         entries = tuple(entry for path in (checkpoint.path, *checkpoint.others) for entry in look.tree.under(path))
-        return cls(checkpoint=checkpoint, step=run.step_of(checkpoint), entries=entries, ended_ns=look.time_ns)
+        ended_ns = max(other.time_ns for other in run.looks if other.step == look.step)
+        return cls(checkpoint=checkpoint, step=run.step_of(checkpoint), entries=entries, ended_ns=ended_ns)
+
+    def has_begun_in(self, tree: Tree) -> bool:
+        """Say whether a file of it lies in a tree as it was saved."""
+        there = {entry.path: entry for entry in tree.entries if entry.kind == "file"}
+        return any(entry.path in there and entry.same_as(there[entry.path]) for entry in self.entries)
 
     def is_in(self, tree: Tree) -> bool:
         """Say whether all of it lies in a tree as it was saved."""
@@ -82,9 +93,9 @@ class _Saved:
         return all(entry.path in there and entry.same_as(there[entry.path]) for entry in self.entries)
 
 
-def _scene(number: int, state: CrashState, shelf: list[_Saved], trace: Trace) -> CrashScene:
+def _scene(number: int, state: CrashState, shelf: list[_Saved], trace: Trace, last_step: int) -> CrashScene:
     times = [operation.time_ns for operation in trace.operations]
-    begun_ns = times[state.until - 1] if state.until else 0
+    begun_ns = times[state.operations - 1] if state.operations else 0
     ended = [saved for saved in shelf if state.until == len(times) or saved.ended_ns < times[state.until]]
     # What a power failure takes of the save that has just ended is lost with it; an earlier one must still be there.
     kept = [saved for saved in ended if not state.lost or saved.ended_ns < times[state.operations - 1]]
@@ -99,4 +110,5 @@ def _scene(number: int, state: CrashState, shelf: list[_Saved], trace: Trace) ->
         had=max((saved.step for saved in kept), default=0),
         lasts=any(saved.ended_ns >= begun_ns for saved in ended),
         by_power=bool(state.lost),
+        ending=any(saved.step == last_step and saved.has_begun_in(state.tree) for saved in shelf),
     )

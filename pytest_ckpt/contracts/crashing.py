@@ -9,7 +9,7 @@ from pytest_ckpt.contracts import explain_crashing, explain_latest
 from pytest_ckpt.contracts.base import OnRequest
 from pytest_ckpt.contracts.crash_choice import chosen
 from pytest_ckpt.contracts.crash_scenes import crash_scenes
-from pytest_ckpt.contracts.restarts import Choice, Restarted, went_on_from
+from pytest_ckpt.contracts.restarts import Choice, Restarted, own_of, went_on_from
 from pytest_ckpt.errors import InvalidArgument
 from pytest_ckpt.records.experiment import TRACED, Experiment, restart_after_crash
 from pytest_ckpt.records.verdict import Verdict, held, inconclusive, not_applicable, violated
@@ -47,6 +47,8 @@ class _AfterCrash(OnRequest):
 
     def plan(self, evidence: Evidence) -> Iterable[Experiment]:
         """Trace the job, restart it where all that was saved is whole, and, where that goes well, in the other states."""
+        if not _has_something_to_lose(evidence.baseline):
+            return
         yield TRACED
         traced = evidence.of(TRACED)
         scenes = () if traced is None else crash_scenes(traced, evidence.advisor)
@@ -68,12 +70,16 @@ class _AfterCrash(OnRequest):
 
     def judge(self, evidence: Evidence) -> Verdict:
         """Tell in which states a restart loses what was saved."""
+        if not _has_something_to_lose(evidence.baseline):
+            return inconclusive(self.name, explain_latest.nothing_to_find(evidence.baseline))
         traced = evidence.runs[TRACED]
-        trace = traced.trace
-        if trace is None or trace.unsupported:
-            return not_applicable(self.name, "" if trace is None else trace.unsupported)
-        if not traced.outcome.ok or trace.doubt:
+        if traced.trace is None or traced.trace.unsupported:
+            return not_applicable(self.name, "" if traced.trace is None else traced.trace.unsupported)
+        if not traced.outcome.ok or traced.trace.doubt:
             return inconclusive(self.name, explain_crashing.not_traced(traced))
+        return self._of_traced(evidence, traced)
+
+    def _of_traced(self, evidence: Evidence, traced: RunRecord) -> Verdict:
         scenes = crash_scenes(traced, evidence.advisor)
         intact = _intact(scenes, traced.last_step)
         if intact is None or intact.newest is None:
@@ -109,7 +115,7 @@ class _AfterCrash(OnRequest):
             "scratch": scene.certain > 0,
             "refused": scene.certain > 0 and (self.fall_back or scene.is_clean),
             # where nothing was left to train; ckpt_latest says what a finished run must not do
-            "idle": scene.step < last_step,
+            "idle": not scene.ending,
             "elsewhere": scene.step < last_step,
         }[found.way]
 
@@ -138,6 +144,11 @@ class PowerSafe(_AfterCrash):
     by_power: ClassVar[bool] = True
 
 
+def _has_something_to_lose(baseline: RunRecord) -> bool:
+    """Say whether something is saved before the end."""
+    return any(0 < baseline.step_of(checkpoint) < baseline.last_step for checkpoint in own_of(baseline))
+
+
 def _tried(
     evidence: Evidence, concerned: Sequence[CrashScene], scenes: Sequence[CrashScene]
 ) -> Iterator[tuple[CrashScene, Restarted]]:
@@ -148,7 +159,8 @@ def _tried(
         if run is not None:
             step = max(went_on_from(run, evidence.baseline, clean), default=0)
             # What is not whole may have all that a restart needs: then it goes on as from the whole one.
-            choice = Choice(step=step) if step > scene.step else scene
+            newest = max(step, scene.step)
+            choice = Choice(step=newest, older=tuple(sorted(other for other in clean if 0 < other < newest)))
             intact = evidence.of(clean[choice.step]) if choice.step in clean else None
             yield scene, Restarted.of(run, choice, evidence.baseline, intact)
 

@@ -11,7 +11,7 @@ from pytest_ckpt.crashes.power import unplugged
 from pytest_ckpt.records.crash import CrashState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
 
     from pytest_ckpt.crashes.log import Log
     from pytest_ckpt.records.operation import Operation
@@ -29,7 +29,7 @@ def states(
     initial: Tree,
     read: Callable[[str], bytes],
     keep: Callable[[bytes], str],
-    ends: Sequence[int] = (),
+    ends: Iterable[int] = (),
 ) -> tuple[CrashState, ...]:
     """Return what kills can leave between the operations and within long writes, then what power failures can.
 

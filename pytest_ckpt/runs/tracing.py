@@ -38,7 +38,7 @@ def trace_of(plan: RunPlan, ended: Ended, looks: Sequence[Look], store: Evidence
         return store.path_of(digest).read_bytes()
 
     doubt = _unseen(log) or _difference(replayed(log, initial, read), store.capture(plan.directory))
-    ends = [look.time_ns for look in looks]
+    ends = {look.step: look.time_ns for look in looks}.values()  # the last of each step
     found = () if doubt else states(log, initial, read, store.keep, ends)
     return Trace(operations=log.operations, states=found, doubt=doubt)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -29,7 +30,9 @@ class Shows:
             assert "held" == verdict.status, verdict
             return verdict
         assert "violated" == verdict.status, verdict
-        assert declared.sentence == verdict.sentence.replace(str(self._judge.lab.job.path), "DIR")
+        sentence = verdict.sentence.replace(str(self._judge.lab.job.path), "DIR")
+        # how many states a crash can leave depends on how often each release writes
+        assert declared.sentence == re.sub(r"in \d+ of \d+ states", "in N of M states", sentence)
         finding = verdict.findings[0]
         named = (finding.step, finding.component, finding.checkpoint)
         assert (declared.step, declared.component, declared.checkpoint) == named
