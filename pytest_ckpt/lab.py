@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import time
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Final
 
 from pytest_ckpt.advising import FrameworkAdvisor
 from pytest_ckpt.checkpoints.store import EvidenceStore
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
     from pytest_ckpt.runs.processes import Ended
     from pytest_ckpt.runs.recording import Contents
 
+#: How many crash states for each process are tried before the time is looked at.
+_AT_A_TIME: Final = 8
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabSettings:
@@ -42,12 +47,14 @@ class LabSettings:
         start_method: `fork`, `spawn`, or `auto` for fork where it can serve.
         processes: how many runs may go on at a time, where the system lets each have its own directory at the job's path.
         waiting: called about five times a second with the journal of a run that goes on alone.
+        budget: seconds after which no more crash states are tried.
     """
 
     timeout: float = 120.0
     start_method: str = "auto"
     processes: int = 1
     waiting: Callable[[Path], None] | None = None
+    budget: float = float("inf")
 
 
 @dataclass(slots=True)
@@ -73,6 +80,8 @@ class Lab:
     reseed: bool = True
     runs: dict[Experiment, RunRecord] = field(default_factory=dict)
     _had_company: set[Experiment] = field(default_factory=set)
+    _left_out: set[Experiment] = field(default_factory=set)
+    _spent: float = 0.0
     _folders: int = 0
     _initial: Tree | None = None
     _contents: Contents = field(default_factory=dict)
@@ -99,18 +108,39 @@ class Lab:
         self.run()
         self._run_planned(contracts, self._run_side_by_side)
         verdicts = [verdict(contract, self.evidence) for contract in contracts]
+        while again := self._to_run_alone(contracts, verdicts):
+            self.runs = {experiment: run for experiment, run in self.runs.items() if experiment not in again}
+            self._had_company -= again
+            self._run_alone(again)
+            self._run_planned(contracts, self._run_alone)
+            verdicts = [verdict(contract, self.evidence) for contract in contracts]
+        return verdicts
+
+    def _to_run_alone(self, contracts: Sequence[Contract], verdicts: Sequence[Verdict]) -> set[Experiment]:
+        """Return the runs with company that something is told of; of many crash states alike the first stands for all."""
+        told = {number for found in verdicts for finding in found.findings for number in finding.states[:1]}
         doubtful = [contract for contract, found in zip(contracts, verdicts, strict=True) if not found.ok]
         again = self._had_company.intersection(e for contract in doubtful for e in planned(contract, self.evidence))
-        if not again:
-            return verdicts
-        self.runs = {experiment: run for experiment, run in self.runs.items() if experiment not in again}
-        self._run_planned(contracts, self._run_alone)
-        return [verdict(contract, self.evidence) for contract in contracts]
+        return {experiment for experiment in again if experiment.crash is None or experiment.crash in told}
 
     def _run_planned(self, contracts: Sequence[Contract], run: Callable[[list[Experiment]], None]) -> None:
         """Run what the contracts need and has not been run, until they need nothing more."""
-        while wanted := [e for contract in contracts for e in planned(contract, self.evidence) if e not in self.runs]:
-            run(list(dict.fromkeys(wanted)))
+        while wanted := self._wanted(contracts):
+            crashes = [experiment for experiment in wanted if experiment.crash is not None]
+            run([experiment for experiment in wanted if experiment.crash is None])
+            started = time.monotonic() - self._spent
+            for place in range(0, len(crashes), some := _AT_A_TIME * self.settings.processes):
+                if time.monotonic() - started > self.settings.budget:
+                    self._left_out.update(crashes[place:])
+                    break
+                run(crashes[place : place + some])
+            self._spent = time.monotonic() - started
+
+    def _wanted(self, contracts: Sequence[Contract]) -> list[Experiment]:
+        """Return what the contracts need and has neither been run nor been left out, by turns."""
+        turns = zip_longest(*(planned(contract, self.evidence) for contract in contracts))
+        asked = dict.fromkeys(experiment for turn in turns for experiment in turn if experiment is not None)
+        return [experiment for experiment in asked if experiment not in self.runs and experiment not in self._left_out]
 
     @property
     def evidence(self) -> Evidence:
@@ -128,6 +158,10 @@ class Lab:
         """Make the job's directory what it was at a look of the baseline, the last one by default."""
         if BASELINE in self.runs and self.runs[BASELINE].looks:
             self._store.materialise(self.runs[BASELINE].looks[look].tree, self.job.path)
+
+    def lay_out(self, tree: Tree, folder: Path) -> None:
+        """Make a directory hold what a look or a crash state of a run held."""
+        self._store.materialise(tree, folder)
 
     def close(self) -> None:
         """Remove all evidence."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _DEVICES: Final = ("cpu", "cuda", "auto")
 _START_METHODS: Final = ("auto", "fork", "spawn")
 _DEFAULT_TIMEOUT: Final = 120.0
+_DEFAULT_BUDGET: Final = 60.0
 
 
 class Settings(NamedTuple):  # a dataclass takes a millisecond to make, in every pytest run
@@ -28,6 +29,8 @@ class Settings(NamedTuple):  # a dataclass takes a millisecond to make, in every
         start_method: how a job's process is started.
         processes: how many runs of a job may go on at a time.
         keep: whether evidence is kept when everything held.
+        budget: seconds after which no more crash states of a job are tried.
+        crash: number of the only crash state to try; None for all.
     """
 
     enabled: bool
@@ -37,6 +40,8 @@ class Settings(NamedTuple):  # a dataclass takes a millisecond to make, in every
     start_method: str
     processes: int
     keep: bool
+    budget: float = _DEFAULT_BUDGET
+    crash: int | None = None
 
 
 settings_key = pytest.StashKey[Settings]()
@@ -47,15 +52,16 @@ def add_options(parser: pytest.Parser) -> None:
     group = parser.getgroup("ckpt", "checkpoint contracts")
     _flag(parser, group, "contract", "Check the checkpoint contracts of marked tests; without it they are skipped.")
     _choice(parser, group, "device", _DEVICES, "cpu", "Device on which jobs train and tiny models lie")
+    _time(parser, group, "timeout", _DEFAULT_TIMEOUT, "End one run of a job after so many seconds.")
+    _time(parser, group, "budget", _DEFAULT_BUDGET, "Try no more crash states of a job after so many seconds.")
     group.addoption(
-        "--ckpt-timeout",
-        dest="ckpt_timeout",
-        type=float,
+        "--ckpt-crash",
+        dest="ckpt_crash",
+        type=int,
         default=None,
-        metavar="SECONDS",
-        help=f"End one run of a job after so many seconds. Default: {_DEFAULT_TIMEOUT:.0f}. Ini: ckpt_timeout.",
+        metavar="N",
+        help="Of all crash states, start the job again in state N only, as the report of a kept state says.",
     )
-    parser.addini("ckpt_timeout", "Seconds that one run of a job may take.", type="float", default=_DEFAULT_TIMEOUT)
     group.addoption(
         "--ckpt-report",
         dest="ckpt_report",
@@ -86,6 +92,13 @@ def _flag(parser: pytest.Parser, group: pytest.OptionGroup, name: str, text: str
     parser.addini(f"ckpt_{name}", text, type="bool", default=False)
 
 
+def _time(parser: pytest.Parser, group: pytest.OptionGroup, name: str, default: float, text: str) -> None:
+    dest = f"ckpt_{name}"
+    help_text = f"{text} Default: {default:.0f}. Ini: {dest}."
+    group.addoption(f"--ckpt-{name}", dest=dest, type=float, default=None, metavar="SECONDS", help=help_text)
+    parser.addini(dest, text, type="float", default=default)
+
+
 def _choice(  # noqa: PLR0913, PLR0917 - the parts of an option
     parser: pytest.Parser, group: pytest.OptionGroup, name: str, choices: Sequence[str], default: str, text: str
 ) -> None:
@@ -104,11 +117,13 @@ def resolve(config: pytest.Config) -> Settings:
     return Settings(
         enabled=_switched_on(config, "ckpt_contract"),
         device=_chosen(config, "ckpt_device", _DEVICES),
-        timeout=_seconds(config),
+        timeout=_seconds(config, "timeout"),
         report=_report(config),
         start_method=_chosen(config, "ckpt_start_method", _START_METHODS),
         processes=_processes(config),
         keep=_switched_on(config, "ckpt_keep"),
+        budget=_seconds(config, "budget"),
+        crash=config.getoption("ckpt_crash"),
     )
 
 
@@ -132,12 +147,13 @@ def _chosen(config: pytest.Config, name: str, choices: Sequence[str]) -> str:
     return str(value)
 
 
-def _seconds(config: pytest.Config) -> float:
-    flag = config.getoption("ckpt_timeout")
-    seconds = float(_ini(config, "ckpt_timeout") if flag is None else flag)
+def _seconds(config: pytest.Config, name: str) -> float:
+    flag = config.getoption(f"ckpt_{name}")
+    seconds = float(_ini(config, f"ckpt_{name}") if flag is None else flag)
     if not 0 < seconds < float("inf"):
-        where = "ini option ckpt_timeout" if flag is None else "--ckpt-timeout"
-        message = f"{where}: give the seconds that one run of a job may take, a number above 0; got {seconds:g}"
+        where = f"ini option ckpt_{name}" if flag is None else f"--ckpt-{name}"
+        what = {"timeout": "one run of a job", "budget": "the restarts in crash states"}[name]
+        message = f"{where}: give the seconds that {what} may take, a number above 0; got {seconds:g}"
         raise pytest.UsageError(message)
     return seconds
 

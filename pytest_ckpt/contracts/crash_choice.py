@@ -16,7 +16,7 @@ _Sort: TypeAlias = "tuple[str, str, bool, str]"
 
 
 def chosen(trace: Trace, numbers: Sequence[int], most: int) -> tuple[int, ...]:
-    """Return at most so many numbers of states, in their order.
+    """Return at most so many numbers of states, in the order in which they are to be tried.
 
     Each kind of operation on each file, their numbers left open, has its turn before any has a second one; the last of a
     kind comes first, as most lies in the directory then. The choice depends on the trace alone.
@@ -24,7 +24,7 @@ def chosen(trace: Trace, numbers: Sequence[int], most: int) -> tuple[int, ...]:
     sorts: dict[_Sort, list[int]] = defaultdict(list)
     for number in reversed(numbers):
         sorts[_sort(trace.states[number], trace)].append(number)
-    return tuple(sorted(_in_turns(list(sorts.values()))[:most]))
+    return tuple(_in_turns(list(sorts.values()))[:most])
 
 
 def _sort(state: CrashState, trace: Trace) -> _Sort:

@@ -31,7 +31,8 @@ class _AfterCrash(OnRequest):
     by_power: ClassVar[bool]
     _: KW_ONLY
     fall_back: bool = True
-    most: int = 400
+    most: int = 100
+    states: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         given: object = self.fall_back
@@ -42,6 +43,7 @@ class _AfterCrash(OnRequest):
         if not isinstance(number, int) or isinstance(number, bool) or number < 1:
             message = f"most must be a whole number of states, at least 1; got {number!r}"
             raise InvalidArgument(message)
+        object.__setattr__(self, "states", _numbers(self.states))
 
     # -- which experiments -------------------------------------------------------------------------------------------
 
@@ -61,10 +63,11 @@ class _AfterCrash(OnRequest):
             return
         numbers = [scene.number for scene in self._concerned(scenes)]
         clean = [scene.number for scene in scenes if scene.is_clean and scene.step < traced.last_step]
-        yield from map(restart_after_crash, sorted({*clean, *chosen(traced.trace, numbers, self.most)}))
+        yield from map(restart_after_crash, dict.fromkeys((*clean, *chosen(traced.trace, numbers, self.most))))
 
     def _concerned(self, scenes: Sequence[CrashScene]) -> list[CrashScene]:
-        return [scene for scene in scenes if scene.by_power == self.by_power]
+        found = [scene for scene in scenes if scene.by_power == self.by_power]
+        return [scene for scene in found if scene.number in self.states] if self.states else found
 
     # -- the verdict -------------------------------------------------------------------------------------------------
 
@@ -125,7 +128,8 @@ class CrashSafe(_AfterCrash):
     """Killed at any moment, the job starts again from its newest whole checkpoint; after the first save there is always one.
 
     With `fall_back=False`, a restart may also refuse with an error where what was being saved lies unfinished beside
-    that. Of more than `most` states in which a kill can leave the directory, so many are tried.
+    that. Of more than `most` states in which a kill can leave the directory, so many are tried; or only those whose numbers
+    are given as `states`.
     """
 
     name: ClassVar[str] = "crash_safe"
@@ -142,6 +146,14 @@ class PowerSafe(_AfterCrash):
 
     name: ClassVar[str] = "power_safe"
     by_power: ClassVar[bool] = True
+
+
+def _numbers(given: object) -> tuple[int, ...]:
+    """Return numbers of states as they can be compared and hashed."""
+    if not isinstance(given, (tuple, list)) or not all(type(one) is int and one >= 0 for one in given):
+        message = f"states must be numbers of crash states, as a failure names them; got {given!r}"
+        raise InvalidArgument(message)
+    return tuple(given)
 
 
 def _has_something_to_lose(baseline: RunRecord) -> bool:

@@ -75,7 +75,7 @@ def gaps(scenes: Sequence[CrashScene], looked_at: int, traced: RunRecord) -> Ite
     yield Finding(
         title=f"in {len(scenes)} of {_states(looked_at)} that {_crash(first)} can leave there is no whole checkpoint any more, "
         f"though step {first.had} had been saved",
-        rows=tuple((_verb(scene), f"{_moment(trace, scene)}: step {scene.had} is lost") for scene in scenes[:_ROWS]),
+        rows=tuple((f"state {one.number}", f"{moment(trace, one)}: step {one.had} is lost") for one in scenes[:_ROWS]),
         cause=_why_unsynced(trace, trace.states[first.number])
         if first.by_power
         else "the old checkpoint is deleted before the new one is whole."
@@ -88,6 +88,7 @@ def gaps(scenes: Sequence[CrashScene], looked_at: int, traced: RunRecord) -> Ite
         else "write to another name in the same directory, fsync, and rename it to the old one's name when it is whole.",
         step=first.had,
         component="steps",
+        states=tuple(scene.number for scene in scenes),
     )
 
 
@@ -118,6 +119,7 @@ def _of_alike(group: Sequence[_Tried], tried: int, traced: RunRecord) -> Finding
         step=scene.step + 1,
         component=found.difference.component if found.difference is not None else "runs",
         checkpoint="" if newest is None else newest.identity,
+        states=tuple(scene.number for scene, _ in group),
     )
 
 
@@ -126,7 +128,7 @@ def _moments(group: Sequence[_Tried], trace: Trace) -> Iterator[tuple[str, str]]
     shown = min(len(group), _ROWS)
     for place in sorted({round(turn * (len(group) - 1) / max(1, shown - 1)) for turn in range(shown)}):
         scene = group[place][0]
-        yield _verb(scene), _moment(trace, scene)
+        yield f"state {scene.number}", moment(trace, scene)
 
 
 def _messages(group: Sequence[_Tried], traced: RunRecord, trace: Trace) -> Iterator[tuple[str, str]]:
@@ -138,7 +140,7 @@ def _messages(group: Sequence[_Tried], traced: RunRecord, trace: Trace) -> Itera
         scene, found = alike[0]
         message = found.message.replace(f"{traced.directory}/", "").replace(traced.directory, "its directory")
         yield _states(len(alike)), message if len(message) <= _WIDEST else f"{message[:_WIDEST]}..."
-        yield _verb(scene), f"first {_moment(trace, scene)}"
+        yield f"state {scene.number}", f"the first, {moment(trace, scene)}"
 
 
 def _what(found: Restarted, scene: CrashScene) -> str:
@@ -205,22 +207,18 @@ def _crash(scene: CrashScene) -> str:
     return "a power failure" if scene.by_power else "a kill"
 
 
-def _verb(scene: CrashScene) -> str:
-    return "power lost" if scene.by_power else "killed"
-
-
-def _moment(trace: Trace, scene: CrashScene) -> str:
-    """Say when a state is there, by the operations around it."""
+def moment(trace: Trace, scene: CrashScene) -> str:
+    """Say when a state is there, by the operation that came last."""
     state = trace.states[scene.number]
     if not state.until:
-        return "before anything was written"
+        return "killed before anything was written"
     last = trace.operations[state.until - 1]
     if state.cut is not None and state.until == state.operations:
-        return f"in the middle of: {last.text} ({state.cut} of {last.size} bytes)"
+        return f"killed in the middle of: {last.text} ({state.cut} of {last.size} bytes)"
     if state.lost:
-        return f"after: {last.text}, without {state.lost}"
+        return f"power lost after: {last.text}, without {state.lost}"
     late = "".join(f", but not yet: {trace.operations[number].text}" for number in state.undone[:1])
-    return f"after: {last.text}{late}"
+    return f"killed after: {last.text}{late}"
 
 
 def _in_the_way(state: CrashState, newest: Checkpoint | None, before: Tree) -> Iterator[tuple[str, str]]:
@@ -254,10 +252,8 @@ def left_out(contract: str, tried: int, all_of_them: int) -> tuple[str, ...]:
     if tried >= all_of_them:
         return ()
     return (
-        (
-            f"{tried} of {all_of_them} states were tried: each kind of operation on each file; "
-            f"ckpt_{contract}(most={all_of_them}) tries all"
-        ),
+        f"{tried} of {all_of_them} states were tried, each kind of operation on each file first; "
+        f"ckpt_{contract}(most={all_of_them}) and a larger --ckpt-budget try all",
     )
 
 

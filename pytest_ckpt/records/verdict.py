@@ -22,6 +22,7 @@ class Finding(Record):
         step: the step at which it shows.
         component: what differs, one of `pytest_ckpt.records.state.COMPONENTS` or `runs`, `steps`.
         checkpoint: identity of the checkpoint concerned.
+        states: numbers of the crash states in which it shows.
     """
 
     title: str
@@ -31,6 +32,7 @@ class Finding(Record):
     step: int | None = None
     component: str = ""
     checkpoint: str = ""
+    states: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

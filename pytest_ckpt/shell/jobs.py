@@ -20,6 +20,7 @@ from pytest_ckpt.errors import HarnessError
 from pytest_ckpt.lab import Lab, LabSettings
 from pytest_ckpt.records.verdict import JobResult
 from pytest_ckpt.settings import settings_key
+from pytest_ckpt.shell.crash_states import keep_states, only_state
 from pytest_ckpt.shell.failing import explained, failure, full_disk, kept, sections, unobserved
 from pytest_ckpt.shell.known import frameworks_of
 from pytest_ckpt.shell.progress import progress_line
@@ -79,7 +80,7 @@ class JobSession:
             reseed: whether each process of the job is seeded; otherwise it keeps the random state it was forked with.
             sweep: the combinations with which it is to be run.
         """
-        contracts = [asked.contract for asked in self.asked[test].values()]
+        contracts = [only_state(asked.contract, self.settings.crash) for asked in self.asked[test].values()]
         if sweep is not None:
             from pytest_ckpt.shell.swept_jobs import SweptJob  # most jobs are run with one
 
@@ -152,6 +153,7 @@ class JobSession:
                 start_method=self.settings.start_method,
                 processes=self.settings.processes,
                 waiting=self._waiting(test, settings),
+                budget=self.settings.budget,
             ),
             skips=(pytest.skip.Exception,),
             reseed=reseed,
@@ -191,7 +193,12 @@ def _judge(lab: Lab, test: str, contracts: Sequence[Contract], started: float) -
         timeline=lab.timeline,
         experiments=tuple((run.experiment.title, f"{run.outcome.seconds:.2f}") for run in lab.runs.values()),
         sections=sections(lab) if broken else (),
-        kept_dirs=(f"{lab.folder}: the runs' journals and copies of their checkpoints",) if broken else (),
+        kept_dirs=(
+            f"{lab.folder}: the runs' journals and copies of their checkpoints",
+            *keep_states(lab, test, verdicts),
+        )
+        if broken
+        else (),
         seconds=time.monotonic() - started,
     )
 
