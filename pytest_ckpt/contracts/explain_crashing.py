@@ -251,10 +251,8 @@ def left_out(contract: str, tried: int, all_of_them: int) -> tuple[str, ...]:
     """Say which states were not tried."""
     if tried >= all_of_them:
         return ()
-    return (
-        f"{tried} of {all_of_them} states were tried, each kind of operation on each file first; "
-        f"ckpt_{contract}(most={all_of_them}) and a larger --ckpt-budget try all",
-    )
+    what = f"{tried} of {all_of_them} states were tried, each kind of operation on each file first"
+    return (f"{what}; ckpt_{contract}(most={all_of_them}) and a larger --ckpt-budget try all",)
 
 
 def holds(tried: Sequence[_Tried], *, by_power: bool) -> str:

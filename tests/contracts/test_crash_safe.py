@@ -7,6 +7,7 @@ import json
 import mmap
 import os
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -391,3 +392,20 @@ def test_arguments(given: dict[str, Any]) -> None:
     """Wrong ones are named."""
     with pytest.raises(InvalidArgument, match=next(iter(given))):
         CrashSafe(**given)
+
+
+def test_one_state_alone(judge: Judge) -> None:
+    """A failure names states; each of them can be tried again."""
+    found = judge(loop(grown, newest), CrashSafe())["crash_safe"].findings[0].states
+    again = judge(loop(grown, newest), CrashSafe(states=(found[1],)))["crash_safe"]
+    assert "in 1 of 1 state that a kill can leave" in again.sentence
+    assert (found[1],) == again.findings[0].states
+
+
+def test_no_more_time(judge: Judge) -> None:
+    """What is not tried within the budget is told, and nothing is claimed of it."""
+    job = loop(grown, newest, steps=20)
+    judge(job)
+    judge.lab.settings = replace(judge.lab.settings, budget=0.0001)
+    verdict = judge.lab.judge([CrashSafe()])[0]
+    assert "--ckpt-budget" in verdict.notes[0]

@@ -364,8 +364,8 @@ def test_the_manual(sessions: Sessions) -> None:
                 "@pytest.mark.ckpt_relocatable(*, xfail=None)",
                 "@pytest.mark.ckpt_pure(*, xfail=None)",
                 "@pytest.mark.ckpt_on_error(*, xfail=None)",
-                "@pytest.mark.ckpt_crash_safe(*, fall_back=True, most=100, xfail=None)",
-                "@pytest.mark.ckpt_power_safe(*, fall_back=True, most=100, xfail=None)",
+                "@pytest.mark.ckpt_crash_safe(*, fall_back=True, most=100, states=(), xfail=None)",
+                "@pytest.mark.ckpt_power_safe(*, fall_back=True, most=100, states=(), xfail=None)",
             ]
         )
         == shown

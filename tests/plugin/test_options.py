@@ -38,6 +38,8 @@ def test_the_settings_of_a_session_that_asks_for_nothing(pytester: pytest.Pytest
         "start_method": "auto",
         "processes": len(os.sched_getaffinity(0)),
         "keep": False,
+        "budget": 60.0,
+        "crash": None,
     } == settings(pytester)
 
 
@@ -45,6 +47,7 @@ CASES = {
     "contract": (["--ckpt-contract"], "ckpt_contract = true", "enabled", True),
     "device": (["--ckpt-device=auto"], "ckpt_device = auto", "device", "auto"),
     "timeout": (["--ckpt-timeout=2.5"], "ckpt_timeout = 2.5", "timeout", 2.5),
+    "budget": (["--ckpt-budget=2.5"], "ckpt_budget = 2.5", "budget", 2.5),
     "start-method": (["--ckpt-start-method", "spawn"], "ckpt_start_method = spawn", "start_method", "spawn"),
     "processes": (["--ckpt-processes=3"], "ckpt_processes = 3", "processes", 3),
     "keep": (["--ckpt-keep"], "ckpt_keep = yes", "keep", True),

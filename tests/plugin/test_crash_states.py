@@ -1,0 +1,53 @@
+"""Crash states in which a job fails: kept with a report, and started again by one command."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_ckpt.crashes.tracer import why_not
+
+if TYPE_CHECKING:
+    from plugin.conftest import Sessions
+
+pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not() or "it can be traced here")
+
+JOB = """
+    import torch
+    from pathlib import Path
+
+    @pytest.mark.ckpt_crash_safe
+    def test_job(ckpt_job):
+        torch.manual_seed(0)
+        model = torch.nn.Linear(4, 2)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        last, done = Path(ckpt_job.dir, "last.pt"), 0
+        if ckpt_job.restarting and last.exists():
+            saved = torch.load(last)
+            model.load_state_dict(saved["model"])
+            done = saved["step"]
+        for step in range(done + 1, 7):
+            model(torch.full((8, 4), step / 10)).square().mean().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            if step % 2 == 0:
+                torch.save({"model": model.state_dict(), "step": step}, last)
+"""
+
+
+def test_a_broken_state_is_kept_and_tried_again(sessions: Sessions) -> None:
+    """The report says what was being done, the directory is what lay there, and the command shows the failure again."""
+    sessions.write(JOB)
+    output = sessions("--ckpt-contract").stdout.str()
+    kept = re.search(r"kept +(\S+/states)\n", output)
+    assert kept is not None, output
+    (state,) = Path(kept[1]).iterdir()
+    report = (state / "report.txt").read_text(encoding="utf-8")
+    assert "open last.pt, emptied\n    -- crash --\n" in report
+    assert ["last.pt"] == [path.name for path in (state / "directory").iterdir()]
+    assert f'pytest --ckpt-contract --ckpt-crash {state.name} "test_jobs.py::test_job[crash_safe]"' in report
+    again = sessions("--ckpt-contract", "--ckpt-crash", state.name, "test_jobs.py::test_job[crash_safe]").stdout.str()
+    assert "in 1 of 1 state that a kill can leave" in again
