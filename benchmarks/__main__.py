@@ -7,7 +7,7 @@ import platform
 import sys
 from pathlib import Path
 
-from benchmarks import contracts, idle, rehearsal
+from benchmarks import contracts, idle, rehearsal, tracing
 from benchmarks.measure import Budget, table
 
 _PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
@@ -34,7 +34,7 @@ def main() -> None:
     arguments = parser.parse_args()
     budgets: list[Budget] = []
     details: list[str] = []
-    for part in (idle, contracts, rehearsal):
+    for part in (idle, contracts, rehearsal, tracing):
         found, text = part.measure(arguments.repeats)
         budgets += found
         details.append(text)

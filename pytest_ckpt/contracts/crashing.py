@@ -112,11 +112,12 @@ class _AfterCrash(OnRequest):
 
     def _is_wrong(self, scene: CrashScene, found: Restarted, last_step: int) -> bool:
         """Say whether a restart did what it must not do, given what was there."""
+        something = scene.newest is not None and max(scene.certain, scene.had) > 0
         return {
             "newest": found.difference is not None,
             "older": found.step is not None and found.step < scene.certain,
-            "scratch": scene.certain > 0,
-            "refused": scene.certain > 0 and (self.fall_back or scene.is_clean),
+            "scratch": something,
+            "refused": something and (self.fall_back or scene.is_clean),
             # where nothing was left to train; ckpt_latest says what a finished run must not do
             "idle": not scene.ending,
             "elsewhere": scene.step < last_step,

@@ -149,10 +149,10 @@ def _what(found: Restarted, scene: CrashScene) -> str:
     if found.difference is not None:
         differs = f"{found.difference.component} of its first step {'are' if _is_plural(found) else 'is'} not"
         return f"a restart goes on from step {scene.step} in a wrong state and says nothing: {differs} as after an intact save"
-    lost = scene.certain - (found.step or 0)
+    lost = scene.step - (found.step or 0)
     return {
         "refused": f"a restart fails{beside}",
-        "scratch": f"a restart begins from scratch{beside}, and says nothing: {scene.certain} steps are lost",
+        "scratch": f"a restart begins from scratch{beside}, and says nothing: {scene.step} steps are lost",
         "older": f"a restart goes on from step {found.step}{beside}: {lost} steps are lost",
         "idle": f"a restart ends at once{beside}, without training and without an error",
     }.get(found.way, "a restart goes on with weights of no step that was saved, and says nothing")
