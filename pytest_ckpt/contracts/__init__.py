@@ -16,6 +16,7 @@ def builtin() -> tuple[type[Contract], ...]:
     from pytest_ckpt.contracts.contents import Faithful
     from pytest_ckpt.contracts.crashing import CrashSafe
     from pytest_ckpt.contracts.failing import OnError
+    from pytest_ckpt.contracts.filling import DiskFull
     from pytest_ckpt.contracts.latest import Latest
     from pytest_ckpt.contracts.loading import Loadable
     from pytest_ckpt.contracts.logging_saves import Logged
@@ -47,4 +48,5 @@ def builtin() -> tuple[type[Contract], ...]:
         Pure,
         OnError,
         CrashSafe,
+        DiskFull,
     )

@@ -50,12 +50,12 @@ def crash_scenes(run: RunRecord, advisor: Advisor) -> tuple[CrashScene, ...]:
     """Return what each state of a traced run holds."""
     if run.trace is None:
         return ()
-    shelf = [_Saved.of(checkpoint, run) for checkpoint in own_of(run) if is_whole(checkpoint, run, advisor)]
+    shelf = [Saved.of(checkpoint, run) for checkpoint in own_of(run) if is_whole(checkpoint, run, advisor)]
     return tuple(_scene(number, state, shelf, run.trace) for number, state in enumerate(run.trace.states))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Saved:
+class Saved:
     """A checkpoint that was whole at some time.
 
     Attributes:
@@ -69,7 +69,8 @@ class _Saved:
     ended_ns: int
 
     @classmethod
-    def of(cls, checkpoint: Checkpoint, run: RunRecord) -> _Saved:
+    def of(cls, checkpoint: Checkpoint, run: RunRecord) -> Saved:
+        """Return what a run had saved."""
         look = run.looks[checkpoint.look if checkpoint.settled is None else checkpoint.settled]
         entries = tuple(entry for path in (checkpoint.path, *checkpoint.others) for entry in look.tree.under(path))
         return cls(checkpoint=checkpoint, step=run.step_of(checkpoint), entries=entries, ended_ns=look.time_ns)
@@ -80,7 +81,7 @@ class _Saved:
         return all(entry.path in there and entry.same_as(there[entry.path]) for entry in self.entries)
 
 
-def _scene(number: int, state: CrashState, shelf: list[_Saved], trace: Trace) -> CrashScene:
+def _scene(number: int, state: CrashState, shelf: list[Saved], trace: Trace) -> CrashScene:
     times = [operation.time_ns for operation in trace.operations]
     begun_ns = times[state.until - 1] if state.until else 0
     ended = [saved for saved in shelf if state.until == len(times) or saved.ended_ns < times[state.until]]

@@ -35,11 +35,15 @@ class Trace(Record):
     Attributes:
         operations: that changed the directory, or made it durable, in the order in which they began.
         states: in which a kill could have left the directory, in their order; the first is what the run started from.
+        refused: operations that were answered with an error, as the experiment asks; they are not among the others.
+        left: what lies in the directory in the end.
         unsupported: why no system call could be seen here; empty where they were.
         doubt: why what was seen can't be all; empty where it is.
     """
 
     operations: tuple[Operation, ...] = ()
     states: tuple[CrashState, ...] = ()
+    refused: tuple[Operation, ...] = ()
+    left: Tree = field(default_factory=Tree)
     unsupported: str = ""
     doubt: str = ""

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from pytest_ckpt.frameworks.protocol import Framework
     from pytest_ckpt.records.experiment import Changes
+    from pytest_ckpt.records.fault import Fault
     from pytest_ckpt.runs.job import Job
     from pytest_ckpt.runs.probe import Probe
 
@@ -55,6 +56,7 @@ class RunPlan:
         skips: exception types by which a job says that it can't run here.
         fails: whether the job meets an exception after `stop_after` steps; else it is ended there.
         traced: whether its system calls are seen.
+        fault: which of them fail, and how.
         updates: how often optimizers step in those; with several of them a step goes on after the first.
     """
 
@@ -75,6 +77,7 @@ class RunPlan:
     skips: tuple[type[BaseException], ...] = ()
     fails: bool = False
     traced: bool = False
+    fault: Fault | None = None
     updates: int = 0
 
     @property

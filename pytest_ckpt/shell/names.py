@@ -15,7 +15,17 @@ SWEEP: Final = "sweep"
 #: The contracts of this package, as `pytest_ckpt.contracts.builtin` has them.
 BUILTIN: Final = (
     *("final_step", "steps", "count", "aligned", "logged", "retention", "best", "complete", "loadable", "faithful"),
-    *("compact", "resumable", "stable_schedule", "latest", "relocatable", "pure", "on_error", "crash_safe"),
+    *(
+        "compact",
+        "resumable",
+        "stable_schedule",
+        "latest",
+        "relocatable",
+        "pure",
+        "on_error",
+        "crash_safe",
+        "disk_full",
+    ),
 )
 
 

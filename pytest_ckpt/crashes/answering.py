@@ -1,0 +1,64 @@
+"""How the calls of a job are answered in an experiment: from one of them on as a full disk does, or once as a bad one."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from pytest_ckpt.records.operation import Operation
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pytest_ckpt.records.fault import Fault
+
+#: What takes blocks; that a file is made, or gets another name, mostly does not.
+_TAKES_BLOCKS: Final = frozenset({"write", "allocate", "mkdir"})
+#: What makes a name; a disk on which that fails can take no data either.
+_MAKES_NAMES: Final = frozenset({"open", "mkdir", "symlink", "link", "rename", "arrive"})
+
+
+@dataclass(slots=True)
+class Answer:
+    """Answers the operations of one run, in its supervisor's process, and notes which it has refused.
+
+    Attributes:
+        fault: what is to happen.
+        root: the directory that is watched.
+        noted: the file of those that were refused, a line each.
+    """
+
+    fault: Fault
+    root: Path
+    noted: Path
+    _failing: frozenset[str] = field(default=frozenset())
+
+    def __call__(self, number: int, operation: Operation) -> int:
+        """Return the number of the error with which an operation fails, or 0; `number` others were let on before."""
+        if not self._failing:
+            if number < self.fault.operation or operation.kind != self.fault.kind:
+                return 0
+            self._failing = _fail_with(self.fault)
+        elif not self.fault.lasts or operation.kind not in self._failing or self._is_there(operation):
+            return 0
+        with self.noted.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(operation.to_json()) + "\n")
+        return int(getattr(errno, self.fault.error))
+
+    def _is_there(self, operation: Operation) -> bool:
+        """Say whether a file that is opened has its name already, so that none is made."""
+        return operation.kind == "open" and os.path.lexists(self.root / (operation.path or ""))
+
+
+def _fail_with(fault: Fault) -> frozenset[str]:
+    """Return which kinds of operations fail once the first has."""
+    return _TAKES_BLOCKS | _MAKES_NAMES if fault.kind in _MAKES_NAMES else _TAKES_BLOCKS
+
+
+def refused(noted: Path) -> tuple[Operation, ...]:
+    """Read which operations were refused."""
+    lines = noted.read_text(encoding="utf-8").splitlines() if noted.exists() else []
+    return tuple(Operation.from_json(json.loads(line)) for line in lines)
