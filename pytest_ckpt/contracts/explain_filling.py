@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 #: How many calls, files and lines are listed.
 _ROWS: Final = 4
-_LAST_LINES: Final = 6
+_STACK: Final = 6
 
 _ATOMIC: Final = (
     "write under another name in the same directory, give it its name by a rename once it is whole, remove it where that "
@@ -176,6 +176,8 @@ def _what_restart_did(one: Faulted, found: Restarted) -> str:
         return (
             f"a restart goes on from step {one.choice.step} with another {found.difference.component}, and says nothing"
         )
+    if found.way == "elsewhere" and found.step is not None:
+        return f"a restart goes on from what there is of step {found.step}, which is not whole, and says nothing"
     return {
         "refused": f"a restart fails{beside}",
         "scratch": f"a restart begins from scratch{beside}, and says nothing: {one.choice.step} steps are lost",
@@ -205,7 +207,7 @@ def _ended(one: Faulted) -> Iterator[tuple[str, str]]:
     if lines:
         yield "it said", lines[0]
     if outcome.status == "hung":
-        yield from (("", line) for line in outcome.traceback.rstrip().splitlines()[-_LAST_LINES:])
+        yield from (("", line) for line in outcome.traceback.rstrip().splitlines()[:_STACK])
 
 
 def _saved(one: Faulted) -> Iterator[tuple[str, str]]:
@@ -236,9 +238,17 @@ def _runs(count: int) -> str:
 
 def holds(met: Sequence[Faulted], restarted: Sequence[Restarted]) -> str:
     """Return the sentence of a job that loses no more than the save that fails."""
-    ended = Counter("failed" if one.ending == "failed" else "went on" for one in met)
-    ways = [f"{ended['failed']} ended it with an error"] if ended["failed"] else []
-    ways += [f"{ended['went on']} did not cost what the job had to save, or were told"] if ended["went on"] else []
-    again = Counter(found.way for found in restarted)
+    failed = sum(one.ending == "failed" for one in met)
+    told = sum(one.ending == "told" for one in met)
+    saved = len(met) - failed - told
+    ways = [f"{failed} ended the job with an error"] if failed else []
+    ways += [f"{told} were told of"] if told else []
+    ways += [f"{saved} cost no save"] if saved else []
+    again = Counter("refused" if found.way == "refused" else "went on" for found in restarted)
     text = f"of {len(met)} calls of a save that failed, {', '.join(ways)}"
-    return f"{text}; {sum(again.values())} restarts went on from a whole checkpoint" if again["newest"] else text
+    what = [f"{count} {_restarts(count)} {way}" for way, count in sorted(again.items(), reverse=True)]
+    return f"{text}; {' and '.join(what)}" if what else text
+
+
+def _restarts(count: int) -> str:
+    return "restart" if count == 1 else "restarts"

@@ -68,9 +68,8 @@ class SaveCalls:
         if not shelf or trace is None:
             return cls()
         steps = sorted({saved.step for saved in shelf})
-        ended = {step: max(saved.ended_ns for saved in shelf if saved.step == step) for step in steps[:2]}
-        since = ended[steps[0]] if steps[1:] else 0
-        until = max(ended.values())
+        since = _end(run, shelf, steps[0]) if steps[1:] else 0
+        until = _end(run, shelf, steps[:2][-1])
         within = [(n, one) for n, one in enumerate(trace.operations) if since < one.time_ns <= until]
         looks = [look for look in run.looks if look.time_ns <= since] or list(run.looks[:1])
         before = frozenset(entry.path for entry in looks[-1].tree.entries)
@@ -111,7 +110,18 @@ class SaveCalls:
     @property
     def _makers(self) -> list[Point]:
         """Return what makes a folder, or a file that is not there yet."""
-        return [point for point in self._kinds("mkdir", "open") if point[1].path not in self.before]
+        made: dict[str | None, Point] = {}
+        for point in self._kinds("mkdir", "open"):
+            made.setdefault(point[1].path, point)
+        return [point for path, point in made.items() if path and path not in self.before]
 
     def _kinds(self, *kinds: str) -> list[Point]:
         return [point for point in self.points if point[1].kind in kinds]
+
+
+def _end(run: RunRecord, shelf: Sequence[Saved], step: int) -> int:
+    """Return when all was saved that belongs to a step, such as a copy or a pointer beside the checkpoint."""
+    saved = [one for one in shelf if one.step == step]
+    after = max(one.checkpoint.saved_after for one in saved)
+    looks = (look.time_ns for look in run.looks if look.step <= after)
+    return max(*(one.ended_ns for one in saved), *looks)

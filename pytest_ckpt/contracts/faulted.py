@@ -97,13 +97,15 @@ class Faulted:
 
     @property
     def _is_unsynced(self) -> bool:
-        """Whether a file could not be made durable, and that was not tried again."""
+        """Whether a file could not be made durable, that was not tried again, and it was used all the same."""
         trace, first = self.run.trace, self.refused
-        if trace is None or first is None or first.kind != "sync":
+        if trace is None or first is None or first.kind != "sync" or first.path is None:
             return False
-        return not any(
-            one.kind == "sync" and one.path == first.path for one in trace.operations if one.time_ns > first.time_ns
-        )
+        later = [one for one in trace.operations if one.time_ns > first.time_ns]
+        if any(one.kind == "sync" and one.path == first.path for one in later):
+            return False
+        named = any(one.kind in {"rename", "link"} and _is_below(first.path, one.path) for one in later)
+        return named or any(first.path in saved.checkpoint.files for saved in self.left)
 
     # -- what was saved ----------------------------------------------------------------------------------------------
 
@@ -115,9 +117,13 @@ class Faulted:
 
     @property
     def before(self) -> Saved | None:
-        """The newest checkpoint that was whole before the first call failed."""
-        first = self.refused
-        earlier = [one for one in self._whole() if first is not None and one.ended_ns < first.time_ns]
+        """The newest checkpoint whose save had ended before the one in which calls fail."""
+        first, steps = self.refused, self._promised[1:2]
+        earlier = [
+            one
+            for one in self._whole()
+            if steps and first is not None and one.step < steps[0] and one.ended_ns < first.time_ns
+        ]
         return max(earlier, key=lambda saved: saved.step, default=None)
 
     @property
@@ -162,6 +168,11 @@ def _holds(saved: Saved, twin: Saved) -> bool:
     """Say whether a checkpoint has all files of the same one in another run, none of them cut."""
     sizes = {entry.path: entry.size for entry in saved.entries if entry.kind == "file"}
     return all(sizes.get(entry.path, -1) >= entry.size * _TOO_SMALL for entry in twin.entries if entry.kind == "file")
+
+
+def _is_below(path: str, folder: str | None) -> bool:
+    """Say whether a path is another one, or lies in that folder."""
+    return folder is not None and (path == folder or path.startswith(f"{folder}/"))
 
 
 def _plain(text: str) -> str:

@@ -49,8 +49,8 @@ class Answer:
         return int(getattr(errno, self.fault.error))
 
     def _is_there(self, operation: Operation) -> bool:
-        """Say whether a file that is opened has its name already, so that none is made."""
-        return operation.kind == "open" and os.path.lexists(self.root / (operation.path or ""))
+        """Say whether a file or folder has its name already, so that none is made."""
+        return operation.kind in {"open", "mkdir"} and os.path.lexists(self.root / (operation.path or ""))
 
 
 def _fail_with(fault: Fault) -> frozenset[str]:
