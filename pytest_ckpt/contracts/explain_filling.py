@@ -10,7 +10,7 @@ from pytest_ckpt.contracts import explain_crashing
 from pytest_ckpt.contracts.contents import nothing_saved
 from pytest_ckpt.contracts.explain_latest import went_on
 from pytest_ckpt.contracts.explain_saving import no_steps, steps_text
-from pytest_ckpt.contracts.fault_choice import whole
+from pytest_ckpt.contracts.save_calls import whole
 from pytest_ckpt.records.fault import SAYS
 from pytest_ckpt.records.verdict import Finding
 

@@ -10,6 +10,7 @@ from pytest_ckpt.contracts.base import promised
 from pytest_ckpt.contracts.completeness import family, is_whole
 from pytest_ckpt.contracts.crash_scenes import Saved
 from pytest_ckpt.contracts.restarts import Choice
+from pytest_ckpt.contracts.save_calls import is_below, published
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,7 +105,7 @@ class Faulted:
         later = [one for one in trace.operations if one.time_ns > first.time_ns]
         if any(one.kind == "sync" and one.path == first.path for one in later):
             return False
-        named = any(one.kind in {"rename", "link"} and _is_below(first.path, one.path) for one in later)
+        named = any(one.kind in {"rename", "link"} and is_below(first.path, one.path) for one in later)
         return named or any(first.path in saved.checkpoint.files for saved in self.left)
 
     # -- what was saved ----------------------------------------------------------------------------------------------
@@ -122,9 +123,14 @@ class Faulted:
         earlier = [
             one
             for one in self._whole()
-            if steps and first is not None and one.step < steps[0] and one.ended_ns < first.time_ns
+            if steps and first is not None and one.step < steps[0] and self._published_ns(one) < first.time_ns
         ]
         return max(earlier, key=lambda saved: saved.step, default=None)
+
+    def _published_ns(self, saved: Saved) -> int:
+        """Return when a checkpoint was whole: a thread may have saved it long before it was looked at."""
+        number = published(saved, self.run)
+        return saved.ended_ns if number < 0 or self.run.trace is None else self.run.trace.operations[number].time_ns
 
     @property
     def left(self) -> tuple[Saved, ...]:
@@ -168,11 +174,6 @@ def _holds(saved: Saved, twin: Saved) -> bool:
     """Say whether a checkpoint has all files of the same one in another run, none of them cut."""
     sizes = {entry.path: entry.size for entry in saved.entries if entry.kind == "file"}
     return all(sizes.get(entry.path, -1) >= entry.size * _TOO_SMALL for entry in twin.entries if entry.kind == "file")
-
-
-def _is_below(path: str, folder: str | None) -> bool:
-    """Say whether a path is another one, or lies in that folder."""
-    return folder is not None and (path == folder or path.startswith(f"{folder}/"))
 
 
 def _plain(text: str) -> str:

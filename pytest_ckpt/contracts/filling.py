@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pytest_ckpt.contracts import explain_crashing, explain_filling, explain_latest
 from pytest_ckpt.contracts.base import OnRequest
-from pytest_ckpt.contracts.fault_choice import chosen, whole
+from pytest_ckpt.contracts.fault_choice import chosen
 from pytest_ckpt.contracts.faulted import Faulted
 from pytest_ckpt.contracts.restarts import Choice, Restarted
+from pytest_ckpt.contracts.save_calls import whole
 from pytest_ckpt.errors import InvalidArgument
 from pytest_ckpt.records.experiment import TRACED, Experiment, faulty, restart, restart_in_what_is_left
 from pytest_ckpt.records.fault import ERRORS, ErrorName
