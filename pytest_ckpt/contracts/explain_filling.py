@@ -143,7 +143,7 @@ def losses(faulted: Sequence[Faulted]) -> Iterator[Finding]:
     )
 
 
-def restarts(wrong: Sequence[tuple[Faulted, Restarted]]) -> Iterator[Finding]:
+def restarts(wrong: Sequence[tuple[Faulted, Restarted]], tried: int) -> Iterator[Finding]:
     """Describe what restarts made of what was left, alike ones together."""
     groups: dict[tuple[str, str], list[tuple[Faulted, Restarted]]] = defaultdict(list)
     for one, found in wrong:
@@ -153,12 +153,12 @@ def restarts(wrong: Sequence[tuple[Faulted, Restarted]]) -> Iterator[Finding]:
         one, found = group[0]
         newest = one.left[-1].checkpoint if one.left else None
         yield Finding(
-            title=f"after a save that failed, {_what_restart_did(one, found)}",
+            title=f"in {len(group)} of {tried} {_restarts(tried)} after a save that failed, {_what_restart_did(one, found)}",
             rows=(
                 *_calls([faulted for faulted, _ in group]),
                 ("newest whole", "none" if newest is None else f"{newest.path}, step {one.choice.step}"),
                 ("on disk", _listing(one)),
-                *((("restart", found.message),) if found.way == "refused" else ()),
+                *((("restart", found.message.replace(f"{one.run.directory}/", "")),) if found.way == "refused" else ()),
             ),
             cause="the search takes the newest name, and the unfinished save is what it finds there."
             if found.way == "refused"
@@ -201,11 +201,12 @@ def _calls(group: Sequence[Faulted]) -> Iterator[tuple[str, str]]:
 
 def _ended(one: Faulted) -> Iterator[tuple[str, str]]:
     outcome = one.run.outcome
-    well = "well, with exit code 0" if one.ended_well else outcome.message.partition("\n")[0] or outcome.status
-    yield "job ended", well
-    lines = one.told or one.unheard[-1:]
-    if lines:
-        yield "it said", lines[0]
+    how = "well, with exit code 0" if one.ended_well else outcome.message.partition("\n")[0] or outcome.status
+    yield "job ended", how.replace(f"{one.run.directory}/", "")
+    if one.told:
+        yield "it said", one.told[0]
+    elif one.unheard:
+        yield "in a thread", one.unheard[-1]
     if outcome.status == "hung":
         yield from (("", line) for line in outcome.traceback.rstrip().splitlines()[:_STACK])
 

@@ -109,12 +109,11 @@ class DiskFull(OnRequest):
             return inconclusive(self.name, explain_filling.nothing_to_fail(traced, evidence.advisor))
         met = {fault: found for fault, found in faulted.items() if found.refused is not None}
         restarted = dict(self._restarted(evidence, met))
+        wrong = [(met[fault], found) for fault, found in restarted.items() if self._is_wrong(met[fault], found)]
         findings = [
             *explain_filling.endings(list(met.values())),
             *explain_filling.losses(list(met.values())),
-            *explain_filling.restarts(
-                [(met[f], found) for f, found in restarted.items() if self._is_wrong(met[f], found)]
-            ),
+            *explain_filling.restarts(wrong, len(restarted)),
         ]
         if findings:
             return violated(self.name, *findings)

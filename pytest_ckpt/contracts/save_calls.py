@@ -70,12 +70,10 @@ class SaveCalls:
         shelf, trace = whole(run, advisor), run.trace
         if not shelf or trace is None:
             return cls()
-        steps = sorted({saved.step for saved in shelf})[:2]
-        last = [saved for saved in shelf if saved.step == steps[-1]]
-        until = _end(run, last)
-        since = _end(run, [saved for saved in shelf if saved.step == steps[0]]) if steps[1:] else -1
-        if not all(saved.checkpoint.in_main_thread for saved in last):  # what ends the save before may overlap
-            since = min((n for n in range(since, until) if _is_of(last, n + 1, until, run)), default=since)
+        steps = sorted({saved.step for saved in shelf})
+        saves = [[saved for saved in shelf if saved.step == step] for step in steps[:3]]
+        ends = _ends(run, saves)
+        since, until = (-1, ends[0]) if not saves[1:] else (ends[0], ends[1])
         within = [(number, trace.operations[number]) for number in range(since + 1, until + 1)]
         before = _there(run, since)
         # what is only added to, such as a file of logs, is no part of a save
@@ -84,15 +82,24 @@ class SaveCalls:
         return cls(points=own, before=before)
 
 
-def _end(run: RunRecord, saved: Sequence[Saved]) -> int:
-    """Return the number of the last operation that belongs to the save of a step, such as that of a pointer beside it."""
+def _ends(run: RunRecord, saves: Sequence[Sequence[Saved]]) -> list[int]:
+    """Return the number of the last operation that belongs to each save, such as that of a pointer beside the checkpoint.
+
+    That is all until the next look at the same step, but for what belongs to the save after that: threads overlap.
+    """
     assert run.trace is not None  # noqa: S101 - the caller has looked
-    last = max(published(one, run) for one in saved)
-    if not all(one.checkpoint.in_main_thread for one in saved):
-        return last
-    after = max(one.checkpoint.saved_after for one in saved)
-    until = max((look.time_ns for look in run.looks if look.step <= after), default=0)
-    return max(last, *(n for n, one in enumerate(run.trace.operations) if one.time_ns <= until))
+    times = [operation.time_ns for operation in run.trace.operations]
+    own = [max(published(one, run) for one in saved) for saved in saves]
+    found = []
+    for place, saved in enumerate(saves):
+        after = max(one.checkpoint.saved_after for one in saved)
+        looked = max((look.time_ns for look in run.looks if look.step <= after), default=0)
+        begins = len(times)
+        if saves[place + 1 :]:
+            numbers = range(own[place] + 1, own[place + 1] + 1)
+            begins = next((n for n in numbers if _is_of(saves[place + 1], n, own[place + 1], run)), begins)
+        found.append(max(own[place], *(n for n in range(begins) if times[n] <= looked), -1))
+    return found
 
 
 def _is_of(saved: Sequence[Saved], number: int, until: int, run: RunRecord) -> bool:
