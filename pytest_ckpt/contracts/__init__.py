@@ -21,6 +21,7 @@ def builtin() -> tuple[type[Contract], ...]:
     from pytest_ckpt.contracts.loading import Loadable
     from pytest_ckpt.contracts.logging_saves import Logged
     from pytest_ckpt.contracts.moving import Relocatable
+    from pytest_ckpt.contracts.preempting import Preemptible
     from pytest_ckpt.contracts.purity import Pure
     from pytest_ckpt.contracts.resuming import Resumable
     from pytest_ckpt.contracts.retention import Retention
@@ -49,4 +50,5 @@ def builtin() -> tuple[type[Contract], ...]:
         OnError,
         CrashSafe,
         DiskFull,
+        Preemptible,
     )

@@ -1,4 +1,4 @@
-"""Saying what a full disk costs a job: which errors it swallows, which checkpoints it loses, and what a restart makes of it."""
+"""Saying what a full disk costs a job: errors that it swallows, checkpoints that it loses, restarts that fail."""
 
 from __future__ import annotations
 
@@ -223,8 +223,7 @@ def _what_is_left(one: Faulted) -> str:
 
 def _listing(one: Faulted) -> str:
     """Name the files that were left, the last written first."""
-    entries = one.run.trace.left.entries if one.run.trace is not None else ()
-    files = sorted((entry for entry in entries if entry.kind == "file"), key=lambda entry: -entry.mtime_ns)
+    files = sorted((entry for entry in one.run.left.entries if entry.kind == "file"), key=lambda entry: -entry.mtime_ns)
     names = [f"{entry.path} ({entry.size} bytes)" for entry in files[:_ROWS]]
     more = f" and {len(files) - _ROWS} more" if len(files) > _ROWS else ""
     return f"{', '.join(names)}{more}" if names else "nothing"

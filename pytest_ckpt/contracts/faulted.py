@@ -135,8 +135,7 @@ class Faulted:
     @property
     def left(self) -> tuple[Saved, ...]:
         """The checkpoints that are there whole in the end, in the order of their steps."""
-        tree = self.run.trace.left if self.run.trace is not None else None
-        there = [one for one in self._whole() if tree is not None and one.is_in(tree)]
+        there = [one for one in self._whole() if one.is_in(self.run.left)]
         return tuple(sorted(there, key=lambda saved: saved.step))
 
     @property
@@ -148,8 +147,7 @@ class Faulted:
     @property
     def key(self) -> tuple[tuple[str, ...], ...]:
         """What is there in the end, to tell whether two runs have left the same."""
-        entries = self.run.trace.left.entries if self.run.trace is not None else ()
-        return tuple((entry.path, entry.kind, entry.content) for entry in entries)
+        return tuple((entry.path, entry.kind, entry.content) for entry in self.run.left.entries)
 
     @property
     def _promised(self) -> tuple[int, ...]:

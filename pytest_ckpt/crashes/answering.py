@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
+import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -14,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_ckpt.records.fault import Fault
+    from pytest_ckpt.records.strike import Strike
 
 #: What takes blocks; that a file is made, or gets another name, mostly does not.
 _TAKES_BLOCKS: Final = frozenset({"write", "allocate", "mkdir"})
@@ -58,7 +62,42 @@ def _fail_with(fault: Fault) -> frozenset[str]:
     return _TAKES_BLOCKS | _MAKES_NAMES if fault.kind in _MAKES_NAMES else _TAKES_BLOCKS
 
 
+@dataclass(slots=True)
+class Signalling:
+    """Sends a process a signal as it comes to one operation, and kills it after the time of grace; all go on.
+
+    Attributes:
+        strike: what is to happen.
+        noted: the file of the operation at which it was sent.
+    """
+
+    strike: Strike
+    noted: Path
+    _sent: bool = False
+
+    def __call__(self, number: int, operation: Operation) -> int:
+        """Send the signal if this is the operation; `number` others were let on before."""
+        if not self._sent and number >= self.strike.operation and operation.kind == self.strike.kind:
+            self._sent = True
+            self.noted.write_text(json.dumps(operation.to_json()) + "\n", encoding="utf-8")
+            os.kill(operation.process, getattr(signal, self.strike.signal))
+            kill_after(operation.process, self.strike.grace)
+        return 0
+
+
+def kill_after(process: int, seconds: float) -> None:
+    """Kill a process after some time, if it is still there then, and this one too."""
+    timer = threading.Timer(seconds, _kill, (process,))
+    timer.daemon = True
+    timer.start()
+
+
+def _kill(process: int) -> None:
+    with suppress(ProcessLookupError):  # it has ended by itself
+        os.kill(process, signal.SIGKILL)
+
+
 def refused(noted: Path) -> tuple[Operation, ...]:
-    """Read which operations were refused."""
+    """Read which operations were refused, or at which a signal was sent."""
     lines = noted.read_text(encoding="utf-8").splitlines() if noted.exists() else []
     return tuple(Operation.from_json(json.loads(line)) for line in lines)

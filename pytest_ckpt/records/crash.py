@@ -35,7 +35,8 @@ class Trace(Record):
     Attributes:
         operations: that changed the directory, or made it durable, in the order in which they began.
         states: in which a kill could have left the directory, in their order; the first is what the run started from.
-        refused: operations that were answered with an error, as the experiment asks; they are not among the others.
+        refused: operations that were answered with an error, as the experiment asks, and are not among the others; or the one
+            at which a signal was sent.
         left: what lies in the directory in the end.
         unsupported: why no system call could be seen here; empty where they were.
         doubt: why what was seen can't be all; empty where it is.

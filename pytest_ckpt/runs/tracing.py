@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_ckpt.crashes.answering import Answer, refused
+from pytest_ckpt.crashes.answering import Answer, Signalling, refused
 from pytest_ckpt.crashes.log import Log
 from pytest_ckpt.crashes.states import killed, replayed
 from pytest_ckpt.crashes.tracer import Tracing, why_not
@@ -26,7 +26,8 @@ def tracing_of(plan: RunPlan) -> Tracing | None:
     if not plan.traced or why_not():
         return None
     answer = None if plan.fault is None else Answer(plan.fault, plan.directory, _refused_in(plan))
-    return Tracing(root=plan.directory, folder=plan.folder, answer=answer)
+    signalling = None if plan.strike is None else Signalling(plan.strike, _refused_in(plan))
+    return Tracing(root=plan.directory, folder=plan.folder, answer=answer or signalling)
 
 
 def _refused_in(plan: RunPlan) -> Path:
@@ -48,7 +49,9 @@ def trace_of(plan: RunPlan, ended: Ended, looks: Sequence[Look], store: Evidence
 
     left = store.capture(plan.directory)
     doubt = _unseen(log) or _difference(replayed(log, initial, read), left)
-    states = () if doubt or plan.fault is not None else killed(log, initial, read, store.keep)
+    states = (
+        () if doubt or plan.fault is not None or plan.strike is not None else killed(log, initial, read, store.keep)
+    )
     return Trace(operations=log.operations, states=states, refused=refused(_refused_in(plan)), left=left, doubt=doubt)
 
 

@@ -25,6 +25,7 @@ BUILTIN: Final = (
         "on_error",
         "crash_safe",
         "disk_full",
+        "preemptible",
     ),
 )
 
