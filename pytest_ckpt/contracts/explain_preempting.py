@@ -27,7 +27,7 @@ _DOING: Final[dict[Phase, str]] = {
 }
 _HANDLE: Final = (
     "let the handler set a flag, look at it after each step, save there and leave; transformers does so with "
-    "enable_jit_checkpoint=True."
+    "enable_jit_checkpoint=True, Lightning's ModelCheckpoint with save_on_exception=True."
 )
 
 
