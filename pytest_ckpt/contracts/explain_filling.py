@@ -129,9 +129,10 @@ def losses(faulted: Sequence[Faulted]) -> Iterator[Finding]:
     assert first.before is not None  # noqa: S101 - so they were chosen
     path, there = first.before.checkpoint.path, {entry[0] for entry in first.key}
     deleted = path not in there
+    left = f"the newest whole is of step {first.choice.step}" if first.choice.step else "nothing is whole any more"
     yield Finding(
         title=f"in {len(group)} of {_runs(len(faulted))} with a call of a save that fails, {path} was lost, which was whole "
-        f"before: {_what_is_left(first)}",
+        f"before: {left}",
         rows=(*_calls(group), *_ended(first), ("on disk", _listing(first))),
         cause="the old checkpoint is deleted before the new one is whole."
         if deleted
@@ -214,11 +215,6 @@ def _ended(one: Faulted) -> Iterator[tuple[str, str]]:
 def _saved(one: Faulted) -> Iterator[tuple[str, str]]:
     steps = {saved.step for saved in one.left}
     yield "on disk", steps_text(sorted(steps)) + " whole" if steps else "nothing whole"
-
-
-def _what_is_left(one: Faulted) -> str:
-    left = one.choice.step
-    return f"the newest whole is of step {left}" if left else "nothing is whole any more"
 
 
 def _listing(one: Faulted) -> str:

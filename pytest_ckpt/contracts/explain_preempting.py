@@ -136,9 +136,7 @@ def restarts(restarted: Sequence[tuple[Preempted, Restarted]]) -> Iterator[Findi
     yield Finding(
         title=f"in {len(wrong)} of {len(restarted)} restarts from what was saved at a signal, beside {path}, the job {what}",
         rows=tuple(_rows([preempted for preempted, _ in wrong])),
-        cause="what is saved at a signal is in another form or place than the regular save, or of a step that had begun."
-        if found.way != "refused"
-        else "what the signal has cut off lies in the way, or what is saved at a signal is in another form.",
+        cause=_why(found),
         fix="save at the boundary of a step, with the function that saves at other times.",
         step=one.choice.step + 1,
         component="restart",
@@ -146,10 +144,20 @@ def restarts(restarted: Sequence[tuple[Preempted, Restarted]]) -> Iterator[Findi
     )
 
 
+def _why(found: Restarted) -> str:
+    if found.way == "refused":
+        return "what the signal has cut off lies in the way, or what is saved at a signal is in another form."
+    if found.difference is not None and found.difference.component == "data":
+        return (
+            "what is saved counts one step more, or less, than it holds, or a batch that was taken is not trained on."
+        )
+    return "what is saved at a signal is in another form or place than the regular save, or of a step that had begun."
+
+
 def holds(met: Sequence[Preempted], name: str) -> str:
     """Return the sentence of a job that leaves as it should."""
     text: Callable[[Preempted], str] = lambda one: _DOING[one.phase]  # noqa: E731
-    return f"at {name} {', '.join(map(text, met))} the job saved its last step, left, and started again from there"
+    return f"at {name} ({', '.join(map(text, met))}) the job saved its last step, left, and started again from there"
 
 
 def left_out(missed: Sequence[Phase]) -> tuple[str, ...]:

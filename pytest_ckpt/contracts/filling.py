@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pytest_ckpt.contracts import explain_crashing, explain_filling, explain_latest
 from pytest_ckpt.contracts.base import OnRequest
+from pytest_ckpt.contracts.explain_saving import no_steps
 from pytest_ckpt.contracts.fault_choice import chosen
 from pytest_ckpt.contracts.faulted import Faulted
 from pytest_ckpt.contracts.restarts import Choice, Restarted
@@ -58,6 +59,8 @@ class DiskFull(OnRequest):
 
     def plan(self, evidence: Evidence) -> Iterable[Experiment]:
         """Trace the job, repeat it with one call after the other failing, and restart it in what that leaves."""
+        if not evidence.baseline.last_step:
+            return
         yield TRACED
         if evidence.of(TRACED) is None:
             return
@@ -99,7 +102,9 @@ class DiskFull(OnRequest):
 
     def judge(self, evidence: Evidence) -> Verdict:
         """Tell which errors are swallowed, what they cost, and what a restart makes of it."""
-        traced = evidence.runs[TRACED]
+        traced = evidence.of(TRACED)
+        if traced is None:
+            return inconclusive(self.name, no_steps())
         if traced.trace is None or traced.trace.unsupported:
             return not_applicable(self.name, "" if traced.trace is None else traced.trace.unsupported)
         if not traced.outcome.ok or traced.trace.doubt:
