@@ -81,7 +81,9 @@ class Faulted:
         """What it said of trouble that the undisturbed run did not say, errors that end a thread left out."""
         before = {_plain(one.text) for one in self.undisturbed.said}
         unheard = set(_unheard(self.run.sections.get("stderr", "")))
-        return tuple(
+        known = {_plain(line) for line in self.undisturbed.sections.get("warnings", "").splitlines()}
+        warned = self.run.sections.get("warnings", "").splitlines()
+        said = tuple(
             one.text
             for one in self.run.said
             if one.text
@@ -90,6 +92,7 @@ class Faulted:
             and not _UNHEARD_IN_LOG.match(one.text)
             and (one.text.startswith(_LEVELS) or _TROUBLE.search(one.text))
         )
+        return (*said, *(line for line in warned if _plain(line) not in known))
 
     @property
     def unheard(self) -> tuple[str, ...]:

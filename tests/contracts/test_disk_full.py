@@ -7,6 +7,7 @@ import logging
 import os
 import queue
 import threading
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -189,6 +190,23 @@ def test_errors_that_are_logged_hold_where_the_last_one_ends_the_job(judge: Judg
     verdict = verdict_of(judge, saves.loop(logging_save(last_raises=True)))
     assert "held" == verdict.status, verdict
     assert "6 ended the job with an error, 3 were told of" in verdict.sentence
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("how", ["prints", "warns"])
+def test_a_line_of_output_or_a_warning_tells_as_well(judge: Judge, how: str) -> None:
+    """Whoever reads what the job puts out sees it."""
+
+    def save(state: dict[str, Any], path: Path) -> None:
+        try:
+            saves.renamed(state, path)
+        except OSError as error:
+            text = f"step {state['step']} is missing: {error}"
+            print(text) if how == "prints" else warnings.warn(text, stacklevel=2)  # noqa: T201 - a job may
+
+    verdict = verdict_of(judge, saves.loop(save), errors=("EIO",))
+    assert "held" == verdict.status, verdict
+    assert "3 were told of" in verdict.sentence
 
 
 def test_a_job_that_ends_well_without_its_last_save_is_found(judge: Judge) -> None:
