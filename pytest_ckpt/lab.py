@@ -199,7 +199,7 @@ class Lab:
 
     def _run_side_by_side(self, experiments: list[Experiment]) -> None:
         """Run several experiments at a time; what does not end well beside others is run again alone."""
-        fit = [experiment for experiment in experiments if not experiment.moved and experiment.kind != "traced"]
+        fit = [experiment for experiment in experiments if not experiment.moved and not experiment.is_traced]
         if len(fit) > 1 and self._launcher.can_run_side_by_side():
             ended = self._together(fit)
             well = [experiment for experiment in fit if ended[experiment].outcome.ok]
@@ -248,13 +248,15 @@ class Lab:
             store=self.folder / "evidence",
             seed=start.seed if self.reseed else seed_of(self.seed_text),
             resume_from=start.resume_from,
-            is_baseline=experiment.kind in {"baseline", "repeat", "traced"} and not experiment.changes,
+            is_baseline=experiment.is_whole,
             restarting=experiment.kind == "restart",
             loads=experiment.kind == "load",
             changes=experiment.changes,
             stop_after=experiment.stop_after,
             fails=experiment.kind == "error",
-            traced=experiment.kind == "traced",
+            traced=experiment.is_traced,
+            fault=experiment.fault,
+            strike=experiment.strike,
             updates=self.runs[BASELINE].updates_until(experiment.stop_after or 0) if BASELINE in self.runs else 0,
             frameworks=self.frameworks,
             skips=self.skips,

@@ -16,10 +16,12 @@ def builtin() -> tuple[type[Contract], ...]:
     from pytest_ckpt.contracts.contents import Faithful
     from pytest_ckpt.contracts.crashing import CrashSafe, PowerSafe
     from pytest_ckpt.contracts.failing import OnError
+    from pytest_ckpt.contracts.filling import DiskFull
     from pytest_ckpt.contracts.latest import Latest
     from pytest_ckpt.contracts.loading import Loadable
     from pytest_ckpt.contracts.logging_saves import Logged
     from pytest_ckpt.contracts.moving import Relocatable
+    from pytest_ckpt.contracts.preempting import Preemptible
     from pytest_ckpt.contracts.purity import Pure
     from pytest_ckpt.contracts.resuming import Resumable
     from pytest_ckpt.contracts.retention import Retention
@@ -48,4 +50,6 @@ def builtin() -> tuple[type[Contract], ...]:
         OnError,
         CrashSafe,
         PowerSafe,
+        DiskFull,
+        Preemptible,
     )

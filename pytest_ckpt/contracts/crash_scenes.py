@@ -56,13 +56,13 @@ def crash_scenes(run: RunRecord, advisor: Advisor) -> tuple[CrashScene, ...]:
         return ()
     own = own_of(run)
     resumable = [checkpoint for checkpoint in run.written if checkpoint.kind == "full" or checkpoint in own]
-    shelf = [_Saved.of(checkpoint, run) for checkpoint in resumable if is_whole(checkpoint, run, advisor)]
+    shelf = [Saved.of(checkpoint, run) for checkpoint in resumable if is_whole(checkpoint, run, advisor)]
     trace, last_step = run.trace, run.last_step
     return tuple(_scene(number, state, shelf, trace, last_step) for number, state in enumerate(trace.states))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Saved:
+class Saved:
     """A checkpoint that was whole at some time.
 
     Attributes:
@@ -76,7 +76,8 @@ class _Saved:
     ended_ns: int
 
     @classmethod
-    def of(cls, checkpoint: Checkpoint, run: RunRecord) -> _Saved:
+    def of(cls, checkpoint: Checkpoint, run: RunRecord) -> Saved:
+        """Return what a run had saved."""
         look = run.looks[checkpoint.look if checkpoint.settled is None else checkpoint.settled]
         entries = tuple(entry for path in (checkpoint.path, *checkpoint.others) for entry in look.tree.under(path))
         ended_ns = max(other.time_ns for other in run.looks if other.step == look.step)
@@ -93,7 +94,7 @@ class _Saved:
         return all(entry.path in there and entry.same_as(there[entry.path]) for entry in self.entries)
 
 
-def _scene(number: int, state: CrashState, shelf: list[_Saved], trace: Trace, last_step: int) -> CrashScene:
+def _scene(number: int, state: CrashState, shelf: list[Saved], trace: Trace, last_step: int) -> CrashScene:
     times = [operation.time_ns for operation in trace.operations]
     begun_ns = times[state.operations - 1] if state.operations else 0
     ended = [saved for saved in shelf if state.until == len(times) or saved.ended_ns < times[state.until]]

@@ -61,6 +61,8 @@ def prepare(  # noqa: PLR0913 - where from, where to
     """
     if experiment.checkpoint is None or origin is None:
         tree = initial if experiment.crash is None else _after_crash(experiment.crash, origin)
+        if experiment.restarts_what_was_left and origin is not None:
+            tree = origin.left
         store.materialise(tree, lies_in or root)
         return Start(tree=tree, root=root, lies_in=lies_in, resume_from=None, seed=seed_of(seed_text))
     checkpoint = origin.checkpoint(experiment.checkpoint)

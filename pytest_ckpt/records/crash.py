@@ -38,11 +38,16 @@ class Trace(Record):
         operations: that changed the directory, or made it durable, in the order in which they began.
         states: in which a kill could have left the directory, in their order, the first being what the run started from; and
             after them those that a power failure alone could have left.
+        refused: operations that were answered with an error, as the experiment asks, and are not among the others; or the one
+            at which a signal was sent.
+        left: what lies in the directory in the end.
         unsupported: why no system call could be seen here; empty where they were.
         doubt: why what was seen can't be all; empty where it is.
     """
 
     operations: tuple[Operation, ...] = ()
     states: tuple[CrashState, ...] = ()
+    refused: tuple[Operation, ...] = ()
+    left: Tree = field(default_factory=Tree)
     unsupported: str = ""
     doubt: str = ""

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from pytest_ckpt.records.codec import Record
+from pytest_ckpt.records.fault import Fault
+from pytest_ckpt.records.strike import Strike
 
 #: How a child is seeded before the job: as the baseline was, or unlike it, as a new process in production would be.
 Seeds: TypeAlias = Literal["baseline", "fresh"]
@@ -40,7 +42,8 @@ class Experiment(Record):
             told of; `restart` finds what was there when that checkpoint had been saved and has to search for itself;
             `control` resumes after damage that the comparison must notice; `error` meets an exception; `load` is told of a
             checkpoint as `resume` is, and the framework's official loader reads it in the place of training; `traced` is the
-            baseline once more with its system calls seen.
+            baseline once more with its system calls seen, and `fault` that with calls that fail; `signal` is the
+            baseline with a signal in its midst.
         checkpoint: identity of the checkpoint to start from (`Checkpoint.identity`).
         seeds: what the global random generators are seeded with before the job starts.
         stop_after: end the process, or raise the exception, after this many steps; None lets the job finish.
@@ -49,9 +52,11 @@ class Experiment(Record):
         changes: settings that have other values than in the baseline.
         origin: the run that saved the checkpoint; None for the baseline.
         crash: which of the origin's crash states (`Trace.states`) the job is started again in; None for no crash.
+        fault: which calls fail, and how.
+        strike: which signal the job gets, and when.
     """
 
-    kind: Literal["baseline", "repeat", "resume", "restart", "control", "error", "load", "traced"]
+    kind: Literal["baseline", "repeat", "resume", "restart", "control", "error", "load", "traced", "fault", "signal"]
     checkpoint: str | None = None
     seeds: Seeds = "baseline"
     stop_after: int | None = None
@@ -60,6 +65,8 @@ class Experiment(Record):
     changes: Changes = ()
     origin: Experiment | None = None
     crash: int | None = None
+    fault: Fault | None = None
+    strike: Strike | None = None
 
     @property
     def title(self) -> str:
@@ -68,6 +75,12 @@ class Experiment(Record):
             return f"error after step {self.stop_after}"
         if self.crash is not None:
             return f"restart after crash {self.crash}"
+        if self.fault is not None:
+            return self.fault.title
+        if self.strike is not None:
+            return self.strike.title
+        if self.restarts_what_was_left and self.origin is not None:
+            return f"restart after {self.origin.title}"
         text = self.kind if self.checkpoint is None else f"{self.kind} from {self.checkpoint}"
         if self.origin is not None:
             text += f" of the {self.origin.title}"
@@ -79,6 +92,21 @@ class Experiment(Record):
             text += f", {', '.join(f'{name}={value}' for name, value in self.changes)}"
         plain = self.kind == "resume" and self.damage is None and self.origin is None
         return f"{text}, seeded as the baseline" if plain and self.seeds == "baseline" else text
+
+    @property
+    def is_traced(self) -> bool:
+        """Whether the system calls of the run are seen."""
+        return self.kind in {"traced", "fault"} or (self.strike is not None and self.strike.phase == "save")
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the job is run from its beginning, with the settings of the baseline, as if nothing were to happen."""
+        return self.kind in {"baseline", "repeat", "traced", "fault", "signal"} and not self.changes
+
+    @property
+    def restarts_what_was_left(self) -> bool:
+        """Whether the job is started again in what another run has left in the end."""
+        return self.kind == "restart" and self.origin is not None and self.checkpoint is None and self.crash is None
 
 
 BASELINE = Experiment(kind="baseline")
@@ -134,3 +162,18 @@ def restart(checkpoint: str, *, damage: Damage | None = None, stop_after: int | 
 def restart_after_crash(state: int, *, stop_after: int | None = 1) -> Experiment:
     """Return the experiment that starts the job again in a state in which a kill could have left the traced run."""
     return Experiment(kind="restart", origin=TRACED, crash=state, stop_after=stop_after)
+
+
+def faulty(fault: Fault) -> Experiment:
+    """Return the experiment of the whole job with calls that fail."""
+    return Experiment(kind="fault", fault=fault)
+
+
+def struck(strike: Strike) -> Experiment:
+    """Return the experiment of the whole job with a signal in its midst."""
+    return Experiment(kind="signal", strike=strike)
+
+
+def restart_in_what_is_left(origin: Experiment, *, stop_after: int | None = 1) -> Experiment:
+    """Return the experiment that starts the job again in what another run has left in the end."""
+    return Experiment(kind="restart", origin=origin, stop_after=stop_after)

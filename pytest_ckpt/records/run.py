@@ -14,6 +14,7 @@ from pytest_ckpt.records.loading import Loading
 from pytest_ckpt.records.rehearsal import Rehearsal
 from pytest_ckpt.records.said import Said
 from pytest_ckpt.records.state import Reading, StateRecord, StepRecord
+from pytest_ckpt.records.strike import Struck
 from pytest_ckpt.records.tree import Tree
 
 
@@ -163,6 +164,7 @@ class RunRecord(Record):
         loading: what the official loader made of the checkpoint, in the experiment of that.
         rehearsal: what stood in for the compute; None where the job trained.
         trace: what was seen of its system calls; None where that was not asked for.
+        struck: when it got a signal; None where it got none.
         notes: what the reader should know about how the run was made.
     """
 
@@ -186,12 +188,20 @@ class RunRecord(Record):
     loading: Loading | None = None
     rehearsal: Rehearsal | None = None
     trace: Trace | None = None
+    struck: Struck | None = None
     notes: tuple[str, ...] = ()
 
     @property
     def asked_resume_from(self) -> bool:
         """Whether the job read `resume_from`."""
         return "resume_from" in self.asked
+
+    @property
+    def left(self) -> Tree:
+        """What lies in the directory in the end."""
+        if self.trace is not None and self.trace.operations:
+            return self.trace.left
+        return self.looks[-1].tree if self.looks else Tree()
 
     @property
     def last_step(self) -> int:

@@ -9,6 +9,7 @@ from pytest_ckpt.records.loading import Loading
 from pytest_ckpt.records.rehearsal import Rehearsal
 from pytest_ckpt.records.run import FrameworkFacts, Look, SaveEvent
 from pytest_ckpt.records.state import COMPONENTS, Reading, StateRecord, StepRecord
+from pytest_ckpt.records.strike import Struck
 from pytest_ckpt.runs.hearing import Heard
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Assembled:
     pattern: str | None = None
     scores: dict[int, float] = field(default_factory=dict)
     end: dict[str, Any] | None = None
+    struck: Struck | None = None
 
 
 def assemble(events: Iterable[tuple[str, Mapping[str, Any]]]) -> Assembled:
@@ -113,6 +115,8 @@ def _take(result: Assembled, event: str, data: Mapping[str, Any]) -> None:  # no
             result.reached[data["what"]] = None
         case "asked":
             result.asked.add(data["what"])
+        case "struck":
+            result.struck = Struck.from_json(data)
         case "stopped":
             result.stopped = True
         case "end":

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from pytest_ckpt.frameworks.protocol import Framework
     from pytest_ckpt.records.experiment import Changes
+    from pytest_ckpt.records.fault import Fault
+    from pytest_ckpt.records.strike import Strike
     from pytest_ckpt.runs.job import Job
     from pytest_ckpt.runs.probe import Probe
 
@@ -55,6 +57,8 @@ class RunPlan:
         skips: exception types by which a job says that it can't run here.
         fails: whether the job meets an exception after `stop_after` steps; else it is ended there.
         traced: whether its system calls are seen.
+        fault: which of them fail, and how.
+        strike: which signal the job gets, and when.
         updates: how often optimizers step in those; with several of them a step goes on after the first.
     """
 
@@ -75,6 +79,8 @@ class RunPlan:
     skips: tuple[type[BaseException], ...] = ()
     fails: bool = False
     traced: bool = False
+    fault: Fault | None = None
+    strike: Strike | None = None
     updates: int = 0
 
     @property
@@ -127,7 +133,8 @@ def _probe(plan: RunPlan, journal: Journal, watcher: Watcher) -> Probe:
     from pytest_ckpt.runs.saves import notice_saves
 
     torch.set_num_threads(1)  # more threads hang in a process forked after a parallel region
-    probe = Probe(journal, watcher, Interruption(plan.stop_after, fails=plan.fails, updates=plan.updates))
+    interruption = Interruption(plan.stop_after, fails=plan.fails, updates=plan.updates)
+    probe = Probe(journal, watcher, interruption, plan.strike)
     probe.attach()
     notice_saves(probe, plan.directory)
     loading = str(plan.resume_from) if plan.loads else None

@@ -14,15 +14,18 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from pytest_ckpt.records.checkpoint import WRAPPERS
 from pytest_ckpt.records.run import SaveEvent
 from pytest_ckpt.records.state import StateRecord
+from pytest_ckpt.records.strike import Struck
 from pytest_ckpt.runs import naming, readings
 from pytest_ckpt.runs.clock import StepClock
 from pytest_ckpt.runs.forwards import Forwards
 from pytest_ckpt.runs.inventory import Inventory
+from pytest_ckpt.runs.striking import Striker, notice_loaders
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pytest_ckpt.records.state import Reading
+    from pytest_ckpt.records.strike import Strike
     from pytest_ckpt.runs.interrupting import Interruption
     from pytest_ckpt.runs.journal import Journal
     from pytest_ckpt.runs.watch import Watcher
@@ -55,10 +58,13 @@ class Probe:
         journal: Journal,
         watcher: Watcher,
         interruption: Interruption,
+        strike: Strike | None = None,
     ) -> None:
         self._journal = journal
         self._watcher = watcher
         self._interruption = interruption
+        self._striker = Striker(strike, self._told_of_strike)
+        self._strike = strike
         self._clock = StepClock()
         self._inventory = Inventory()
         self._forwards = Forwards(journal, self._inventory)
@@ -80,6 +86,8 @@ class Probe:
         register_module_forward_hook(self._on_forwarded, with_kwargs=True)
         register_optimizer_step_pre_hook(self._on_tick)
         register_optimizer_step_post_hook(self._on_ticked)
+        if self._strike is not None:
+            notice_loaders(self._striker, lambda: self._finished)
 
     def look(self, phase: str) -> None:
         """Look at the job's directory now."""
@@ -161,10 +169,13 @@ class Probe:
 
     def _on_forward(self, module: torch.nn.Module, _args: object) -> None:
         if torch.compiler.is_compiling() or not self._watches_forward():
+            if self._strike is not None and self._is_ours() and not torch.is_grad_enabled():
+                self._striker.reached("evaluation", self._finished)
             return
         if self._forwards.outside:
             self._interruption.fail(self._finished, updates=self._ticks)
             self._begin_forward(module)
+            self._striker.reached("forward", self._finished)
         self._forwards.enter(module)
 
     def _on_forwarded(self, module: torch.nn.Module, args: object, kwargs: object, output: object) -> None:
@@ -208,6 +219,7 @@ class Probe:
             self._skimmed += 1
         else:
             self._after_update(optimizer)
+            self._striker.reached("step", self._finished)
 
     def _is_skimming(self) -> bool:
         """Say whether steps are only counted: the first one is looked at, so that it is known what is trained."""
@@ -240,6 +252,12 @@ class Probe:
         self._journal.write("ticked", {"step": self._clock.step, "optimizer": number, "state": state})
         self._forwards.new_step()
         self._ticks += 1
+
+    def _told_of_strike(self, step: int) -> None:
+        """Note that the process gets a signal now, and all that is noted at its end only: it may end by that."""
+        self.finish()
+        if self._strike is not None:
+            self._journal.write("struck", Struck(step=step, phase=self._strike.phase))
 
     # -- the rest ----------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -12,7 +13,7 @@ from pytest_ckpt.checkpoints.pointers import absolute_pointers
 from pytest_ckpt.checkpoints.reading import FileContent, ReadError, read_tensors
 from pytest_ckpt.checkpoints.returned import unsaved_in_the_end
 from pytest_ckpt.checkpoints.units import Unit
-from pytest_ckpt.records.run import RunRecord
+from pytest_ckpt.records.run import Look, RunRecord
 from pytest_ckpt.runs.assemble import Assembled, assemble
 from pytest_ckpt.runs.ending import outcome, sections
 from pytest_ckpt.runs.hearing import SOURCES, said
@@ -59,6 +60,8 @@ class Recorder:
             notes: what the reader should know about what it started from.
         """
         seen = assemble(events(plan.journal))
+        if plan.fault is not None or plan.strike is not None:
+            self._look_once_more(seen, plan)
         if method == "fork":
             catch_up(seen.imported)
         return RunRecord(
@@ -81,9 +84,17 @@ class Recorder:
             loading=seen.loading,
             rehearsal=seen.rehearsal,
             trace=trace_of(plan, ended, seen.looks, self.store),
+            struck=seen.struck,
             notes=(*notes, *seen.notes),
             checkpoints=self._checkpoints(seen),
         )
+
+    def _look_once_more(self, seen: Assembled, plan: RunPlan) -> None:
+        """Look at what is left of a job that may have ended without a look of its own: in a handler, or by a signal."""
+        tree = self.store.capture(plan.lies_in or plan.directory)
+        if seen.looks and tree != seen.looks[-1].tree:
+            last = Look(step=len(seen.steps), phase="exit", tree=tree, at_rest=True, time_ns=time.time_ns())
+            seen.looks.append(last)
 
     def _checkpoints(self, seen: Assembled) -> tuple[Checkpoint, ...]:
         table = StateTable.of(seen.steps, seen.states, own_names=seen.own_names)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_ckpt.crashes.answering import Answer, Signalling, refused
 from pytest_ckpt.crashes.log import Log
 from pytest_ckpt.crashes.states import replayed, states
 from pytest_ckpt.crashes.tracer import Tracing, why_not
@@ -11,6 +12,7 @@ from pytest_ckpt.records.crash import Trace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from pytest_ckpt.checkpoints.store import EvidenceStore
     from pytest_ckpt.records.run import Look
@@ -21,7 +23,15 @@ if TYPE_CHECKING:
 
 def tracing_of(plan: RunPlan) -> Tracing | None:
     """Return what is to be traced of a run; None where nothing is asked for, or nothing can be seen."""
-    return Tracing(root=plan.directory, folder=plan.folder) if plan.traced and not why_not() else None
+    if not plan.traced or why_not():
+        return None
+    answer = None if plan.fault is None else Answer(plan.fault, plan.directory, _refused_in(plan))
+    signalling = None if plan.strike is None else Signalling(plan.strike, _refused_in(plan))
+    return Tracing(root=plan.directory, folder=plan.folder, answer=answer or signalling)
+
+
+def _refused_in(plan: RunPlan) -> Path:
+    return plan.folder / "refused.jsonl"
 
 
 def trace_of(plan: RunPlan, ended: Ended, looks: Sequence[Look], store: EvidenceStore) -> Trace | None:
@@ -37,10 +47,12 @@ def trace_of(plan: RunPlan, ended: Ended, looks: Sequence[Look], store: Evidence
     def read(digest: str) -> bytes:
         return store.path_of(digest).read_bytes()
 
-    doubt = _unseen(log) or _difference(replayed(log, initial, read), store.capture(plan.directory))
+    left = store.capture(plan.directory)
+    doubt = _unseen(log) or _difference(replayed(log, initial, read), left)
     ends = {look.step: look.time_ns for look in looks}.values()  # the last of each step
-    found = () if doubt else states(log, initial, read, store.keep, ends)
-    return Trace(operations=log.operations, states=found, doubt=doubt)
+    is_whole = not doubt and plan.fault is None and plan.strike is None
+    found = states(log, initial, read, store.keep, ends) if is_whole else ()
+    return Trace(operations=log.operations, states=found, refused=refused(_refused_in(plan)), left=left, doubt=doubt)
 
 
 def _unseen(log: Log) -> str:

@@ -25,6 +25,8 @@ BUILTIN: Final = (
         "on_error",
         "crash_safe",
         "power_safe",
+        "disk_full",
+        "preemptible",
     ),
 )
 
