@@ -91,8 +91,8 @@ def ours(folder: Path, test: str) -> Tried:
     started = time.monotonic()
     subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=False)
     seconds = time.monotonic() - started
-    (item,) = json.loads(report.read_text(encoding="utf-8"))["items"]
-    sentence = item["verdict"]["sentence"]
+    (test_of_job,) = json.loads(report.read_text(encoding="utf-8"))["tests"]
+    sentence = test_of_job["contracts"][0]["sentence"]
     numbers = [int(number) for number in re.findall(r"\d+(?= (?:of|states))", sentence)]
     broken, states = numbers if len(numbers) > 1 else (0, numbers[0])
     return Tried(states=states, broken=broken, says=sentence, seconds=seconds)

@@ -81,8 +81,8 @@ class FileSystem:
         yield from ((path, node) for path, node in self._nodes.items() if node.kind == "dir")
 
     def names_in(self, path: str) -> dict[str, Node]:
-        """Return what lies directly in a directory."""
-        return {name: node for name, node in self._nodes.items() if name and _parent(name) == path}
+        """Return what lies directly in a directory, by its name there."""
+        return {name.rpartition("/")[2]: node for name, node in self._nodes.items() if name and _parent(name) == path}
 
     def node_of(self, operation: Operation) -> Node | None:
         """Return what an operation on a descriptor, or on a path, is about."""
@@ -109,7 +109,8 @@ class FileSystem:
         """Return one to look at in which a directory has other names; what lies below each goes with it."""
         where = {node: name for name, node in self._nodes.items()}
         nodes = {name: node for name, node in self._nodes.items() if not _is_below(name, path) or name == path}
-        for name, node in names.items():
+        for own, node in names.items():
+            name = f"{path}/{own}" if path else own
             nodes[name] = node
             now = where.get(node)
             if now is not None and node.kind == "dir":

@@ -3,13 +3,44 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Final, NamedTuple, TextIO
 
+from pytest_ckpt.crashes.target import has_left
 from pytest_ckpt.records.operation import Operation
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+#: Seconds after which an operation is taken for done, even if its thread was not seen anywhere else: local writes take less.
+_LONGEST: Final = 0.005
+
+
+class _Pending(NamedTuple):
+    """An operation after which its thread was not seen again.
+
+    Attributes:
+        number: of the operation.
+        call: the number of its system call.
+        since: when it began, by the monotonic clock.
+    """
+
+    number: int
+    call: int
+    since: float
+
+    def is_over(self, thread: int, *, waits: bool) -> bool:
+        """Say whether it has been carried out, as far as can be seen.
+
+        Args:
+            waits: whether to give it some time, as what a new process does comes after what made its parent start it.
+        """
+        until = self.since + _LONGEST
+        while not (over := has_left(thread, self.call)) and waits and time.monotonic() < until:
+            time.sleep(_LONGEST / 20)
+        return over or time.monotonic() > until
 
 
 class LogWriter:
@@ -17,19 +48,28 @@ class LogWriter:
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
-        self._pending: dict[int, int] = {}
+        self._pending: dict[int, _Pending] = {}
+        self._processes: set[int] = set()
         self.count = 0
 
     def seen(self, thread: int) -> None:
         """Note that a thread makes another call: the one before has been carried out."""
-        number = self._pending.pop(thread, None)
-        if number is not None and number != self.count - 1:
-            self._write({"done": number})
+        found = self._pending.pop(thread, None)
+        if found is not None:
+            self._write({"done": found.number})
 
-    def add(self, operation: Operation) -> None:
-        """Note what a thread is about to do."""
+    def add(self, operation: Operation, call: int) -> None:
+        """Note what a thread is about to do.
+
+        Args:
+            call: the number of the system call.
+        """
+        is_new = operation.process not in self._processes
+        self._processes.add(operation.process)
+        for thread in [other for other, found in self._pending.items() if found.is_over(other, waits=is_new)]:
+            self._write({"done": self._pending.pop(thread).number})
         self._write(operation.to_json())
-        self._pending[operation.thread] = self.count
+        self._pending[operation.thread] = _Pending(self.count, call, time.monotonic())
         self.count += 1
 
     def _write(self, line: object) -> None:

@@ -129,6 +129,16 @@ class Target:
         raise ProcessLookupError(message)
 
 
+def has_left(thread: int, call: int) -> bool:
+    """Say whether a thread is certainly no more in a system call of that number: it has ended, or is in another, or in none."""
+    try:
+        with open(f"/proc/{thread}/syscall", encoding="ascii") as file:  # noqa: PTH123 - pathlib is slow here
+            now = file.read().split()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return bool(now) and now[0] not in {"running", str(call)}
+
+
 def _read(path: str, start: int, size: int) -> bytes:
     """Return bytes of a file; fewer where it ends before, as a copy may be told to go on to the end of anything."""
     parts = []

@@ -184,13 +184,13 @@ class Tracer:
             for notification in _notifications(listener):
                 log.seen(notification.pid)
                 found = self._decoded(notification, *decoders[notification.nr], place)
-                _respond(listener, notification.id, 0 if found is None else self._noted(found, log))
+                _respond(listener, notification.id, 0 if found is None else self._noted(found, notification.nr, log))
 
-    def _noted(self, operation: Operation, log: LogWriter) -> int:
+    def _noted(self, operation: Operation, call: int, log: LogWriter) -> int:
         """Note an operation, unless it is refused; return the error with which it is answered, or 0."""
         refused = 0 if self._tracing.answer is None else self._tracing.answer(log.count, operation)
         if not refused:
-            log.add(operation)
+            log.add(operation, call)
         return refused
 
     def _decoded(

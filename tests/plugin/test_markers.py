@@ -367,7 +367,10 @@ def test_the_manual(sessions: Sessions) -> None:
                 "@pytest.mark.ckpt_pure(*, xfail=None)",
                 "@pytest.mark.ckpt_on_error(*, xfail=None)",
                 "@pytest.mark.ckpt_crash_safe(*, fall_back=True, most=100, states=(), xfail=None)",
-                "@pytest.mark.ckpt_power_safe(*, fall_back=True, most=100, states=(), xfail=None)", "@pytest.mark.ckpt_disk_full(*, errors=('ENOSPC', 'EDQUOT', 'EIO'), fall_back=True, most=12, xfail=None)", "@pytest.mark.ckpt_preemptible(signal='SIGTERM', *, grace=30.0, exit_code=None, phases=None, xfail=None)"]
+                "@pytest.mark.ckpt_power_safe(*, fall_back=True, most=100, states=(), xfail=None)",
+                "@pytest.mark.ckpt_disk_full(*, errors=('ENOSPC', 'EDQUOT', 'EIO'), fall_back=True, most=12, xfail=None)",
+                "@pytest.mark.ckpt_preemptible(signal='SIGTERM', *, grace=30.0, exit_code=None, phases=None, xfail=None)",
+            ]
         )
         == shown
     )
