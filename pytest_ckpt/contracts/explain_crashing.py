@@ -6,6 +6,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from pytest_ckpt.contracts.explain_latest import went_on
+from pytest_ckpt.contracts.explain_power import DURABLE, why_unsynced
 from pytest_ckpt.records.verdict import Finding
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from pytest_ckpt.contracts.restarts import Restarted
     from pytest_ckpt.records.checkpoint import Checkpoint
     from pytest_ckpt.records.crash import CrashState, Trace
-    from pytest_ckpt.records.operation import Operation
     from pytest_ckpt.records.run import RunRecord
     from pytest_ckpt.records.tree import Tree
 
@@ -28,10 +28,6 @@ _WIDEST: Final = 160
 
 _Tried: TypeAlias = "tuple[CrashScene, Restarted]"
 
-_DURABLE: Final = (
-    "flush and fsync each file before the rename, or the marker, that makes the checkpoint one, and fsync the directory after "
-    "it; delete the old checkpoint only then."
-)
 _ATOMIC: Final = (
     "write under another name beside it, fsync, and give it its name by one rename when it is whole; or write one file "
     "last, and have the search pass over what lacks it."
@@ -76,12 +72,12 @@ def gaps(scenes: Sequence[CrashScene], looked_at: int, traced: RunRecord) -> Ite
         title=f"in {len(scenes)} of {_states(looked_at)} that {_crash(first)} can leave there is no whole checkpoint any more, "
         f"though step {first.had} had been saved",
         rows=tuple((f"state {one.number}", f"{moment(trace, one)}: step {one.had} is lost") for one in scenes[:_ROWS]),
-        cause=_why_unsynced(trace, trace.states[first.number])
+        cause=why_unsynced(trace, trace.states[first.number])
         if first.by_power
         else "the old checkpoint is deleted before the new one is whole."
         if removed
         else "the new checkpoint is written over the old one.",
-        fix=_DURABLE
+        fix=DURABLE
         if first.by_power
         else "delete the old one after the new one is whole."
         if removed
@@ -114,8 +110,8 @@ def _of_alike(group: Sequence[_Tried], tried: int, traced: RunRecord) -> Finding
             ("newest whole", "none" if newest is None else f"{newest.path}, step {scene.step}"),
             *_in_the_way(trace.states[scene.number], newest, trace.states[0].tree),
         ),
-        cause=_why_unsynced(trace, trace.states[scene.number]) if scene.by_power else _why(found),
-        fix=_DURABLE if scene.by_power else _ATOMIC,
+        cause=why_unsynced(trace, trace.states[scene.number]) if scene.by_power else _why(found),
+        fix=DURABLE if scene.by_power else _ATOMIC,
         step=scene.step + 1,
         component=found.difference.component if found.difference is not None else "runs",
         checkpoint="" if newest is None else newest.identity,
@@ -171,36 +167,6 @@ def _why(found: Restarted) -> str:
         "scratch": "what can't be read, or is not found, counts as a first start.",
         "idle": "the job takes what it found for the end of the run.",
     }.get(found.way, "an unfinished file is read as far as it goes.")
-
-
-def _why_unsynced(trace: Trace, state: CrashState) -> str:
-    """Say what was not done for the bytes, or names, that are lost."""
-    begun = trace.operations[: state.operations]
-    synced = [operation for operation in begun if operation.kind in {"sync", "sync_all"}]
-    if state.lost.startswith("the changed names"):
-        return "the directory was not synced after names in it had changed: they are as they were before."
-    path = state.lost.rpartition(" of ")[2]
-    names = _names_of(path, begun)
-    written = [
-        number for number, operation in enumerate(begun) if operation.kind == "write" and operation.path in names
-    ]
-    times = [number for number, operation in enumerate(begun) if operation.kind == "sync" and operation.path in names]
-    if not synced:
-        return "no file is synced: what the kernel had not written back by itself is lost, and the names are there."
-    if times and written and times[-1] < written[-1]:
-        return f"{path} was synced before all its bytes had been written: they were still in a buffer of the program."
-    if written and not times:
-        return f"{path} is not synced before it gets its name, or before what replaces it goes."
-    return "not all that was written is synced before it gets its name, or before what it replaces goes."
-
-
-def _names_of(path: str, begun: Sequence[Operation]) -> set[str | None]:
-    """Return under which names a file has been known."""
-    names: set[str | None] = {path}
-    for operation in reversed(begun):
-        if operation.kind == "rename" and operation.target in names:
-            names.add(operation.path)
-    return names
 
 
 def _crash(scene: CrashScene) -> str:

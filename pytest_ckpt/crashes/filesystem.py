@@ -3,46 +3,15 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from pytest_ckpt.records.tree import Entry, Tree
+from pytest_ckpt.crashes.node import Node, entry_of, padded
+from pytest_ckpt.records.tree import Tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from pytest_ckpt.records.operation import Operation
-
-
-@dataclass(slots=True, eq=False)
-class Node:
-    """A file, directory or link, under whatever names.
-
-    Attributes:
-        content: a file's bytes.
-        target: what a link says.
-        mtime_ns: when it was last changed.
-        names: how many there are.
-    """
-
-    kind: Literal["file", "dir", "link"]
-    content: bytes = b""
-    target: str = ""
-    mode: int = 0o644
-    mtime_ns: int = 0
-    names: int = 0
-    _digest: str = ""
-
-    def change(self, content: bytes, at: int) -> None:
-        """Give it another content."""
-        self.content, self.mtime_ns, self._digest = content, at, ""
-
-    @property
-    def digest(self) -> str:
-        """The digest under which the evidence store has its bytes."""
-        self._digest = self._digest or hashlib.blake2b(self.content, digest_size=16).hexdigest()
-        return self._digest
 
 
 class FileSystem:
@@ -66,7 +35,7 @@ class FileSystem:
     @property
     def tree(self) -> Tree:
         """All that is there now."""
-        return Tree(entries=tuple(_entry(path, self._nodes[path]) for path in sorted(self._nodes) if path))
+        return Tree(entries=tuple(entry_of(path, self._nodes[path]) for path in sorted(self._nodes) if path))
 
     def files(self) -> Iterator[Node]:
         """Yield the files that have names, each once."""
@@ -156,7 +125,7 @@ class FileSystem:
         if file is None or operation.data is None or not size:
             return
         start = len(file.content) if operation.offset is None else operation.offset
-        before = _padded(file.content, start)
+        before = padded(file.content, start)
         after = before[start + size :]
         file.change(before[:start] + self._data(operation.data, size) + after, operation.time_ns)
 
@@ -168,12 +137,12 @@ class FileSystem:
         content = file.content
         match operation.kind:
             case "truncate":
-                content = _padded(content, operation.size)[: operation.size]
+                content = padded(content, operation.size)[: operation.size]
             case "allocate":
-                content = _padded(content, end)
+                content = padded(content, end)
             case "zero":
                 end = min(end, len(content)) if operation.exclusive else end
-                content = _padded(content, end)
+                content = padded(content, end)
                 content = content[:start] + bytes(max(0, end - start)) + content[max(start, end) :]
         file.change(content, operation.time_ns)
 
@@ -295,14 +264,3 @@ def _parent(path: str) -> str:
 
 def _is_below(path: str, folder: str) -> bool:
     return not folder or path.startswith(f"{folder}/")
-
-
-def _padded(content: bytes, size: int) -> bytes:
-    """Return bytes with zeros after them, so that they are at least so many."""
-    return content + bytes(max(0, size - len(content)))
-
-
-def _entry(path: str, node: Node) -> Entry:
-    content = node.digest if node.kind == "file" else node.target
-    size = len(node.content)
-    return Entry(path=path, kind=node.kind, mode=node.mode, mtime_ns=node.mtime_ns, size=size, content=content)

@@ -18,8 +18,9 @@ from pytest_ckpt.records.crash import CrashState
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pytest_ckpt.crashes.filesystem import FileSystem, Node
+    from pytest_ckpt.crashes.filesystem import FileSystem
     from pytest_ckpt.crashes.log import Log
+    from pytest_ckpt.crashes.node import Node
     from pytest_ckpt.records.operation import Operation
 
 #: Operations after which a power failure is looked at: they name what was written, or remove what it replaces.

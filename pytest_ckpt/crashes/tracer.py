@@ -18,9 +18,10 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from pytest_ckpt.crashes.calls import DECODERS, Seen
+from pytest_ckpt.crashes.calls import DECODERS
 from pytest_ckpt.crashes.log import LogWriter
 from pytest_ckpt.crashes.place import Place
+from pytest_ckpt.crashes.seen import Seen
 from pytest_ckpt.crashes.target import Target
 
 if TYPE_CHECKING:

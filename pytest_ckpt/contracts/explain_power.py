@@ -1,0 +1,46 @@
+"""Saying what was not synced of what a power failure took, and in which order to sync."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_ckpt.records.crash import CrashState, Trace
+    from pytest_ckpt.records.operation import Operation
+
+DURABLE: Final = (
+    "flush and fsync each file before the rename, or the marker, that makes the checkpoint one, and fsync the directory after "
+    "it; delete the old checkpoint only then."
+)
+
+
+def why_unsynced(trace: Trace, state: CrashState) -> str:
+    """Say what was not done for the bytes, or names, that are lost."""
+    begun = trace.operations[: state.operations]
+    synced = [operation for operation in begun if operation.kind in {"sync", "sync_all"}]
+    if state.lost.startswith("the changed names"):
+        return "the directory was not synced after names in it had changed: they are as they were before."
+    path = state.lost.rpartition(" of ")[2]
+    names = _names_of(path, begun)
+    written = [
+        number for number, operation in enumerate(begun) if operation.kind == "write" and operation.path in names
+    ]
+    times = [number for number, operation in enumerate(begun) if operation.kind == "sync" and operation.path in names]
+    if not synced:
+        return "no file is synced: what the kernel had not written back by itself is lost, and the names are there."
+    if times and written and times[-1] < written[-1]:
+        return f"{path} was synced before all its bytes had been written: they were still in a buffer of the program."
+    if written and not times:
+        return f"{path} is not synced before it gets its name, or before what replaces it goes."
+    return "not all that was written is synced before it gets its name, or before what it replaces goes."
+
+
+def _names_of(path: str, begun: Sequence[Operation]) -> set[str | None]:
+    """Return under which names a file has been known."""
+    names: set[str | None] = {path}
+    for operation in reversed(begun):
+        if operation.kind == "rename" and operation.target in names:
+            names.add(operation.path)
+    return names
