@@ -79,6 +79,17 @@ def test_a_long_write_is_cut_between_pages() -> None:
     assert [4096, 5 * 4096, 10 * 4096] == [len(held(one, contents)["a"]) for one in found if one.cut is not None]
 
 
+def test_a_large_file_is_not_copied_for_each_of_its_writes() -> None:
+    """The first write to it, one in the middle and the last stand for all; the files beside it have all their states."""
+    chunk = 1 << 18
+    writes = [Operation(kind="write", path="big", inode=3, size=chunk, offset=None, data=one) for one in range(9)]
+    found, contents = all_states(log_of(Operation(kind="open", path="big"), *writes, *made("a")))
+    sizes = [len(held(one, contents)["big"]) for one in found if "big" in held(one, contents) and not one.lost]
+    whole = [size // chunk for size in sizes if size % chunk == 0]
+    assert [0, 1, 5, 9, 9, 9] == whole
+    assert b"a" * 10 == held([one for one in found if not one.lost][-1], contents)["a"]
+
+
 def test_an_operation_may_be_late_until_its_thread_is_seen_again() -> None:
     """Another thread's may have been carried out before it."""
     first, second = Operation(kind="mkdir", path="a", thread=1), Operation(kind="mkdir", path="b", thread=2)
