@@ -169,8 +169,8 @@ class Tracer:
                 return
             with Listener(fds[0]) as listener:
                 self._listen(listener)
-        except OSError as error:
-            self.error = f"the tracer could not listen: {error}"
+        except Exception as error:  # noqa: BLE001 - nobody else sees what a thread raises
+            self.error = self.error or f"the tracer failed: {error!r}"
 
     def _listen(self, listener: Listener) -> None:
         from seccompy.syscalls import syscall_nr
