@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from pytest_ckpt.runs.processes import Ended
     from pytest_ckpt.runs.recording import Contents
 
+#: How many runs have to go on at a time for mounts of their own to cost less than they save, where runs are short.
+_MANY: Final = 4
 #: How many crash states for each process are tried before the time is looked at.
 _AT_A_TIME: Final = 8
 
@@ -199,13 +201,18 @@ class Lab:
 
     def _run_side_by_side(self, experiments: list[Experiment]) -> None:
         """Run several experiments at a time; what does not end well beside others is run again alone."""
-        fit = [experiment for experiment in experiments if not experiment.moved and not experiment.is_traced]
+        fit = [experiment for experiment in experiments if self._may_have_company(experiment)]
         if len(fit) > 1 and self._launcher.can_run_side_by_side():
             ended = self._together(fit)
             well = [experiment for experiment in fit if ended[experiment].outcome.ok]
             self.runs.update({experiment: ended[experiment] for experiment in well})
             self._had_company.update(well)
         self._run_alone(experiments)
+
+    def _may_have_company(self, experiment: Experiment) -> bool:
+        """Say whether a run may have others beside it, and gains by that: a restart of one step takes less than its mounts."""
+        gains = experiment.crash is None or self.settings.processes >= _MANY
+        return gains and not experiment.moved and not experiment.is_traced
 
     def _together(self, experiments: list[Experiment]) -> dict[Experiment, RunRecord]:
         made: dict[Path, tuple[Experiment, tuple[str, ...]]] = {}
