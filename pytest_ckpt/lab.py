@@ -112,18 +112,19 @@ class Lab:
         verdicts = [verdict(contract, self.evidence) for contract in contracts]
         while again := self._to_run_alone(contracts, verdicts):
             self.runs = {experiment: run for experiment, run in self.runs.items() if experiment not in again}
-            self._had_company -= again
+            self._had_company.difference_update(again)
             self._run_alone(again)
             self._run_planned(contracts, self._run_alone)
             verdicts = [verdict(contract, self.evidence) for contract in contracts]
         return verdicts
 
-    def _to_run_alone(self, contracts: Sequence[Contract], verdicts: Sequence[Verdict]) -> set[Experiment]:
+    def _to_run_alone(self, contracts: Sequence[Contract], verdicts: Sequence[Verdict]) -> list[Experiment]:
         """Return the runs with company that something is told of; of many crash states alike the first stands for all."""
         told = {number for found in verdicts for finding in found.findings for number in finding.states[:1]}
         doubtful = [contract for contract, found in zip(contracts, verdicts, strict=True) if not found.ok]
-        again = self._had_company.intersection(e for contract in doubtful for e in planned(contract, self.evidence))
-        return {experiment for experiment in again if experiment.crash is None or experiment.crash in told}
+        asked = dict.fromkeys(experiment for contract in doubtful for experiment in planned(contract, self.evidence))
+        again = [experiment for experiment in asked if experiment in self._had_company]
+        return [experiment for experiment in again if experiment.crash is None or experiment.crash in told]
 
     def _run_planned(self, contracts: Sequence[Contract], run: Callable[[list[Experiment]], None]) -> None:
         """Run what the contracts need and has not been run, until they need nothing more."""

@@ -123,7 +123,7 @@ def resolve(config: pytest.Config) -> Settings:
         processes=_processes(config),
         keep=_switched_on(config, "ckpt_keep"),
         budget=_seconds(config, "budget"),
-        crash=config.getoption("ckpt_crash"),
+        crash=_crash(config),
     )
 
 
@@ -156,6 +156,14 @@ def _seconds(config: pytest.Config, name: str) -> float:
         message = f"{where}: give the seconds that {what} may take, a number above 0; got {seconds:g}"
         raise pytest.UsageError(message)
     return seconds
+
+
+def _crash(config: pytest.Config) -> int | None:
+    number: int | None = config.getoption("ckpt_crash")
+    if number is not None and number < 0:
+        message = f"--ckpt-crash: give the number of a crash state, as a failure names it, 0 or more; got {number}"
+        raise pytest.UsageError(message)
+    return number
 
 
 def _processes(config: pytest.Config) -> int:

@@ -97,7 +97,9 @@ class Saved:
 def _scene(number: int, state: CrashState, shelf: list[Saved], trace: Trace, last_step: int) -> CrashScene:
     times = [operation.time_ns for operation in trace.operations]
     begun_ns = times[state.operations - 1] if state.operations else 0
-    ended = [saved for saved in shelf if state.until == len(times) or saved.ended_ns < times[state.until]]
+    # A write that is cut was still going on; else the state lasts until the next operation begins.
+    lasted = state.until if state.cut is None or state.until > state.operations else state.operations - 1
+    ended = [saved for saved in shelf if lasted == len(times) or saved.ended_ns < times[lasted]]
     # What a power failure takes of the save that has just ended is lost with it; an earlier one must still be there.
     kept = [saved for saved in ended if not state.lost or saved.ended_ns < times[state.operations - 1]]
     whole = sorted((saved for saved in shelf if saved.is_in(state.tree)), key=lambda saved: saved.step)

@@ -6,6 +6,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from pytest_ckpt.contracts import explain_crashing, explain_latest
+from pytest_ckpt.contracts.arguments import check_flags, check_most
 from pytest_ckpt.contracts.base import OnRequest
 from pytest_ckpt.contracts.crash_choice import chosen
 from pytest_ckpt.contracts.crash_scenes import crash_scenes
@@ -35,14 +36,8 @@ class _AfterCrash(OnRequest):
     states: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        given: object = self.fall_back
-        if not isinstance(given, bool):
-            message = f"fall_back must be True or False; got {given!r}"
-            raise InvalidArgument(message)
-        number: object = self.most
-        if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-            message = f"most must be a whole number of states, at least 1; got {number!r}"
-            raise InvalidArgument(message)
+        check_flags(fall_back=self.fall_back)
+        check_most(self.most, "states")
         object.__setattr__(self, "states", _numbers(self.states))
 
     # -- which experiments -------------------------------------------------------------------------------------------
@@ -97,7 +92,11 @@ class _AfterCrash(OnRequest):
 
     def _of_states(self, evidence: Evidence, traced: RunRecord, scenes: Sequence[CrashScene]) -> Verdict:
         concerned = self._concerned(scenes)
+        if self.states and not concerned:
+            return self._of_no_such_state(len(scenes))
         tried = list(_tried(evidence, concerned, scenes))
+        if concerned and not tried:
+            return inconclusive(self.name, explain_crashing.nothing_tried(len(concerned)))
         wrong = [(scene, found) for scene, found in tried if self._is_wrong(scene, found, traced.last_step)]
         saved = {scene.number for scene, found in tried if found.way == "newest" and found.step}
         gaps = [scene for scene in concerned if scene.is_gap and scene.number not in saved]
@@ -108,7 +107,14 @@ class _AfterCrash(OnRequest):
         left_out = explain_crashing.left_out(self.name, len(tried), len(concerned))
         if findings:
             return violated(self.name, *findings, notes=left_out)
-        return held(self.name, explain_crashing.holds(tried, by_power=self.by_power), *left_out)
+        return held(self.name, explain_crashing.holds(tried, len(concerned), by_power=self.by_power), *left_out)
+
+    def _of_no_such_state(self, known: int) -> Verdict:
+        """Tell of states that are asked for by their numbers, and are none of this contract's."""
+        if any(number < known for number in self.states):
+            other = "kill" if self.by_power else "power failure"
+            return not_applicable(self.name, f"it takes a {other} to leave the states that are asked for")
+        return inconclusive(self.name, explain_crashing.no_such_state(self.states, known))
 
     def _is_wrong(self, scene: CrashScene, found: Restarted, last_step: int) -> bool:
         """Say whether a restart did what it must not do, given what was there."""

@@ -62,6 +62,25 @@ def not_from_intact(found: Restarted, newest: Checkpoint, step: int) -> Finding:
     )
 
 
+def nothing_tried(count: int) -> Finding:
+    """Describe a contract for which no time was left."""
+    return Finding(
+        title=f"none of {_states(count)} was tried within --ckpt-budget",
+        cause="other contracts of this test have used it up.",
+        fix="give more seconds (--ckpt-budget, ini ckpt_budget), or fewer states to each contract (most=).",
+    )
+
+
+def no_such_state(numbers: Sequence[int], known: int) -> Finding:
+    """Describe numbers of states that this run has not."""
+    text = ", ".join(map(str, numbers))
+    return Finding(
+        title=f"there is no crash state {text}: this run has {_states(known)}, 0 to {known - 1}",
+        cause="the job writes other files, or in another order, than when the number was told; or the number is mistyped.",
+        fix="run without --ckpt-crash, and take a number from the failure.",
+    )
+
+
 def gaps(scenes: Sequence[CrashScene], looked_at: int, traced: RunRecord) -> Iterator[Finding]:
     """Describe the moments at which nothing is whole though something had been saved."""
     if not scenes or traced.trace is None:
@@ -221,7 +240,7 @@ def left_out(contract: str, tried: int, all_of_them: int) -> tuple[str, ...]:
     return (f"{what}; ckpt_{contract}(most={all_of_them}) and a larger --ckpt-budget try all",)
 
 
-def holds(tried: Sequence[_Tried], *, by_power: bool) -> str:
+def holds(tried: Sequence[_Tried], all_of_them: int, *, by_power: bool) -> str:
     """Return the sentence of a job that loses nothing."""
     refused = sum(found.way == "refused" for _, found in tried)
     afresh = sum(scene.newest is None for scene, _ in tried)
@@ -231,4 +250,9 @@ def holds(tried: Sequence[_Tried], *, by_power: bool) -> str:
     if not tried:
         return "a power failure leaves nothing else than a kill: all that is written is synced before it gets its name"
     crash = "after a power failure" if by_power else "after a kill"
-    return f"{crash}, in each of {_states(len(tried))}, the job started again rightly: {', '.join(ways)}"
+    which = (
+        _states(len(tried))
+        if len(tried) == all_of_them
+        else f"the {len(tried)} that were tried of {all_of_them} states"
+    )
+    return f"{crash}, in each of {which}, the job started again rightly: {', '.join(ways)}"

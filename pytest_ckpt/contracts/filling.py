@@ -6,6 +6,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from pytest_ckpt.contracts import explain_crashing, explain_filling, explain_latest
+from pytest_ckpt.contracts.arguments import check_flags, check_most
 from pytest_ckpt.contracts.base import OnRequest
 from pytest_ckpt.contracts.explain_saving import no_steps
 from pytest_ckpt.contracts.fault_choice import chosen
@@ -46,14 +47,8 @@ class DiskFull(OnRequest):
             message = f"errors must be some of {', '.join(ERRORS)}; got {given!r}"
             raise InvalidArgument(message)
         object.__setattr__(self, "errors", tuple(given))
-        flag: object = self.fall_back
-        if not isinstance(flag, bool):
-            message = f"fall_back must be True or False; got {flag!r}"
-            raise InvalidArgument(message)
-        number: object = self.most
-        if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-            message = f"most must be a whole number of calls, at least 1; got {number!r}"
-            raise InvalidArgument(message)
+        check_flags(fall_back=self.fall_back)
+        check_most(self.most, "calls")
 
     # -- which experiments -------------------------------------------------------------------------------------------
 

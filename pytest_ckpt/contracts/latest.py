@@ -6,9 +6,9 @@ from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from pytest_ckpt.contracts import explain_damage, explain_latest
+from pytest_ckpt.contracts.arguments import check_flags
 from pytest_ckpt.contracts.base import OnRequest
 from pytest_ckpt.contracts.restarts import Restarted, Scene
-from pytest_ckpt.errors import InvalidArgument
 from pytest_ckpt.records.experiment import Damage, Experiment, restart
 from pytest_ckpt.records.verdict import Finding, Verdict, held, inconclusive, violated
 
@@ -34,11 +34,7 @@ class Latest(OnRequest):
     stale: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("damaged", "fall_back", "stale"):
-            given: object = getattr(self, name)
-            if not isinstance(given, bool):
-                message = f"{name} must be True or False; got {given!r}"
-                raise InvalidArgument(message)
+        check_flags(damaged=self.damaged, fall_back=self.fall_back, stale=self.stale)
 
     # -- which experiments -------------------------------------------------------------------------------------------
 

@@ -8,11 +8,11 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, ClassVar
 
 from pytest_ckpt.contracts import explain_loading as explain
+from pytest_ckpt.contracts.arguments import check_flags
 from pytest_ckpt.contracts.base import Contract, Evidence, promised, recognised, spread
 from pytest_ckpt.contracts.contents import nothing_saved
 from pytest_ckpt.contracts.explain_saving import checkpoints_text, no_steps
 from pytest_ckpt.contracts.loaded_weights import Memory
-from pytest_ckpt.errors import InvalidArgument
 from pytest_ckpt.records.experiment import load
 from pytest_ckpt.records.verdict import Finding, Verdict, held, inconclusive, not_applicable, violated
 
@@ -35,11 +35,7 @@ class Loadable:
     newest: bool = False
 
     def __post_init__(self) -> None:
-        for argument in ("weights_only", "strict", "newest"):
-            value = getattr(self, argument)
-            if not isinstance(value, bool):
-                message = f"{argument} must be True or False; got {value!r}"
-                raise InvalidArgument(message)
+        check_flags(weights_only=self.weights_only, strict=self.strict, newest=self.newest)
 
     @classmethod
     def default(cls) -> Contract | None:

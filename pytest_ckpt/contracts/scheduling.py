@@ -6,6 +6,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from pytest_ckpt.contracts import explain_scheduling
+from pytest_ckpt.contracts.arguments import check_flags
 from pytest_ckpt.contracts.base import Contract, Evidence, OfBaseline, OfSchedule, promised, recognised, successive
 from pytest_ckpt.contracts.explain_saving import is_unrecognised, no_steps, nothing_recognised, steps_text
 from pytest_ckpt.contracts.repeated_saves import repeated
@@ -39,9 +40,8 @@ class Steps(OfBaseline, OfSchedule):
         if every is not None and not _is_count(every, least=1):
             message = f"every must be a whole number of steps, 1 or more; got {every!r}"
             raise InvalidArgument(message)
-        if final is not None and not isinstance(final, bool):
-            message = f"final must be True or False; got {final!r}"
-            raise InvalidArgument(message)
+        if final is not None:
+            check_flags(final=final)
         if self.steps is not None and every is not None:
             message = f"give either steps or every; got steps={self.steps!r} and every={every!r}"
             raise InvalidArgument(message)

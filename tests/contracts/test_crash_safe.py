@@ -237,7 +237,15 @@ def test_a_loop_that_a_kill_breaks(
         assert part in told(verdict), told(verdict)
 
 
+def in_one_write(state: State, folder: Path) -> None:
+    """Write under the final name by one long write, which a kill cuts."""
+    content = io.BytesIO()
+    torch.save({**state, "rest": torch.zeros(5000)}, content)
+    (folder / f"step{state['step']}.pt").write_bytes(content.getvalue())
+
+
 HOLDS_WHEN_KILLED = [
+    pytest.param(in_one_write, readable, id="one long write"),
     pytest.param(renamed, last, id="renamed"),
     pytest.param(delete_last, newest, id="deleted last"),
     pytest.param(grown, readable, id="a cut file is passed over"),
@@ -387,7 +395,7 @@ def test_where_nothing_can_be_traced(judge: Judge, monkeypatch: pytest.MonkeyPat
     assert "riscv64" in verdict.sentence
 
 
-@pytest.mark.parametrize("given", [{"most": 0}, {"most": "all"}, {"most": True}, {"fall_back": 1}])
+@pytest.mark.parametrize("given", [{"most": 0}, {"most": "all"}, {"most": True}, {"fall_back": 1}, {"states": -1}])
 def test_arguments(given: dict[str, Any]) -> None:
     """Wrong ones are named."""
     with pytest.raises(InvalidArgument, match=next(iter(given))):
@@ -407,5 +415,16 @@ def test_no_more_time(judge: Judge) -> None:
     job = loop(grown, newest, steps=20)
     judge(job)
     judge.lab.settings = replace(judge.lab.settings, budget=0.0001)
-    verdict = judge.lab.judge([CrashSafe()])[0]
-    assert "--ckpt-budget" in verdict.notes[0]
+    killed, without_power = judge.lab.judge([CrashSafe(), PowerSafe()])
+    assert "--ckpt-budget" in killed.notes[0]
+    assert "inconclusive" == without_power.status
+    assert "was tried within --ckpt-budget" in without_power.sentence
+
+
+def test_states_that_are_none_of_this_contract(judge: Judge) -> None:
+    """A number that the run has not is a mistake; one of another kind of crash does not apply."""
+    job = loop(renamed, last)
+    mistyped = judge(job, CrashSafe(states=(999,)))["crash_safe"]
+    assert "inconclusive" == mistyped.status
+    assert "there is no crash state 999: this run has" in mistyped.sentence
+    assert "not_applicable" == judge(job, PowerSafe(states=(1,)))["power_safe"].status

@@ -143,6 +143,12 @@ def test_a_number_of_processes_that_is_none(sessions: Sessions, value: str) -> N
         sessions.pytester.makeini(f"[pytest]\nckpt_processes = {value}\n")
 
 
+def test_a_crash_state_has_a_number(pytester: pytest.Pytester) -> None:
+    """Below none there is none."""
+    result = pytester.runpytest("--ckpt-crash=-1")
+    result.stderr.fnmatch_lines(["*--ckpt-crash: give the number of a crash state*got -1*"])
+
+
 @pytest.mark.parametrize("flag", ["--ckpt-device=tpu", "--ckpt-start-method=thread", "--ckpt-timeout=soon"])
 def test_a_wrong_flag(sessions: Sessions, flag: str) -> None:
     """pytest's own parser refuses it."""

@@ -83,6 +83,13 @@ def test_deleting_too_much(ckpt_job, tiny_causal_lm, tiny_text):
     trainer.train(resume_from_checkpoint=ckpt_job.resume_from)
 
 
+@pytest.mark.ckpt_crash_safe(most=20)
+def test_being_killed_in_a_save(ckpt_job, tiny_causal_lm, tiny_text):
+    """Killed while it writes a checkpoint, the run does not start again: the search takes the unfinished one."""
+    # resume_from_checkpoint=True, which ckpt_job.train passes after a crash, takes the highest number
+    ckpt_job.train(build_trainer(tiny_causal_lm(), tiny_text(), ckpt_job.dir, max_steps=6, save_steps=2))
+
+
 @pytest.mark.ckpt_faithful
 def test_saving_stale_weights(ckpt_job, tiny_causal_lm, tiny_text):
     """Three checkpoints with three names hold the weights of step 4."""
