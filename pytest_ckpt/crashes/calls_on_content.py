@@ -119,7 +119,7 @@ def _fsync(seen: Seen) -> Operation | None:
     name = seen.target.link_of(seen.number(0))
     if not name.startswith("/"):
         return None
-    found = seen.target.descriptor(seen.number(0))
+    found = seen.target.descriptor(seen.number(0), name)
     path = seen.place.relative(found.path)
     return Operation(kind="sync", path=path, inode=found.inode)
 

@@ -44,10 +44,14 @@ class _Pending(NamedTuple):
 
 
 class LogWriter:
-    """Writes a log, a line each for an operation and for what is known of when it was done."""
+    """Writes a log, a line each for an operation and for what is known of when it was done.
+
+    Lines are kept until `flush`, as a thread waits while they are added.
+    """
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
+        self._unwritten: list[Operation | int] = []
         self._pending: dict[int, _Pending] = {}
         self._processes: set[int] = set()
         self.count = 0
@@ -56,7 +60,7 @@ class LogWriter:
         """Note that a thread makes another call: the one before has been carried out."""
         found = self._pending.pop(thread, None)
         if found is not None:
-            self._write({"done": found.number})
+            self._unwritten.append(found.number)
 
     def add(self, operation: Operation, call: int) -> None:
         """Note what a thread is about to do.
@@ -67,13 +71,17 @@ class LogWriter:
         is_new = operation.process not in self._processes
         self._processes.add(operation.process)
         for thread in [other for other, found in self._pending.items() if found.is_over(other, waits=is_new)]:
-            self._write({"done": self._pending.pop(thread).number})
-        self._write(operation.to_json())
+            self._unwritten.append(self._pending.pop(thread).number)
+        self._unwritten.append(operation)
         self._pending[operation.thread] = _Pending(self.count, call, time.monotonic())
         self.count += 1
 
-    def _write(self, line: object) -> None:
-        self._file.write(json.dumps(line, separators=(",", ":")) + "\n")
+    def flush(self) -> None:
+        """Write what is kept."""
+        for one in self._unwritten:
+            line = {"done": one} if isinstance(one, int) else one.to_json()
+            self._file.write(json.dumps(line, separators=(",", ":")) + "\n")
+        self._unwritten.clear()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

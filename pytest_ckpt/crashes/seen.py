@@ -50,7 +50,8 @@ class Seen:
 
 def on_file(seen: Seen, position: int = 0) -> tuple[Descriptor, str | None] | None:
     """Return the regular file that a descriptor stands for and its path, if it is ours."""
-    if not seen.place.holds(seen.target.link_of(seen.number(position))):
+    name = seen.target.link_of(seen.number(position))
+    if not seen.place.holds(name):
         return None
-    found = seen.target.descriptor(seen.number(position))
+    found = seen.target.descriptor(seen.number(position), name)
     return (found, seen.place.relative(found.path)) if found.is_file else None

@@ -15,6 +15,8 @@ AT_FDCWD = -100
 _PAGE = 4096
 _CHUNK = 1 << 24
 _LONGEST_PATH = 4096
+#: How many threads are remembered: each has a descriptor of this process.
+_MOST = 64
 _VECTOR = struct.Struct("=QQ")
 _DELETED = " (deleted)"
 
@@ -38,6 +40,13 @@ class Descriptor:
 class Target:
     """A thread in a system call.
 
+    What /proc shows of it is reached from its folder there, kept open: that shows nothing more once the thread has ended,
+    also where another one has got its number.
+
+    Attributes:
+        thread: its id.
+        process: the id of its process.
+
     Raises (every method):
         OSError: it has ended, or what it passed can't be read.
     """
@@ -45,23 +54,28 @@ class Target:
     def __init__(self, thread: int) -> None:
         self.thread = thread
         self._proc = f"/proc/{thread}"
+        self._folder = os.open(self._proc, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self.process = int(self._status("Tgid"))
+        except BaseException:
+            self.close()
+            raise
 
-    @cached_property
-    def process(self) -> int:
-        """The id of its process."""
-        return int(self._status("Tgid"))
+    def close(self) -> None:
+        """Let go of it."""
+        os.close(self._folder)
 
     @cached_property
     def rank(self) -> int | None:
         """The rank that the environment gives, with which its program was started."""
-        for entry in _content(f"{self._proc}/environ").split(b"\0"):
+        for entry in self._content("environ").split(b"\0"):
             if entry.startswith(b"RANK=") and entry[5:].isdigit():
                 return int(entry[5:])
         return None
 
     def memory(self, address: int, size: int) -> bytes:
         """Return bytes of its memory; fewer where that ends."""
-        return _read(f"{self._proc}/mem", address, size)
+        return self._read("mem", address, size)
 
     def text(self, address: int) -> str:
         """Return the path at an address."""
@@ -80,12 +94,11 @@ class Target:
 
     def link_of(self, fd: int) -> str:
         """Return what the descriptor is open on, as /proc tells it."""
-        return os.readlink(f"{self._proc}/fd/{fd}")  # noqa: PTH115 - pathlib is slow here
+        return os.readlink(f"fd/{fd}", dir_fd=self._folder)
 
-    def descriptor(self, fd: int) -> Descriptor:
-        """Return what a descriptor stands for."""
-        status = os.stat(f"{self._proc}/fd/{fd}")  # noqa: PTH116 - pathlib is slow here
-        name = self.link_of(fd)
+    def descriptor(self, fd: int, name: str) -> Descriptor:
+        """Return what a descriptor stands for; `name` is what it is open on."""
+        status = os.stat(f"fd/{fd}", dir_fd=self._folder)
         lost = name.endswith(_DELETED) or not name.startswith("/")
         return Descriptor(
             path=None if lost else name,
@@ -96,21 +109,19 @@ class Target:
 
     def position(self, fd: int) -> int | None:
         """Return where the next write goes; None where that is the end of the file."""
-        fields = dict(
-            line.split(b":", 1) for line in _content(f"{self._proc}/fdinfo/{fd}").splitlines() if b":" in line
-        )
+        fields = dict(line.split(b":", 1) for line in self._content(f"fdinfo/{fd}").splitlines() if b":" in line)
         return None if int(fields[b"flags"], 8) & os.O_APPEND else int(fields[b"pos"])
 
     def read_file(self, fd: int, offset: int | None, size: int) -> bytes:
         """Return what a copy within the kernel takes from another file."""
         start = self.position(fd) if offset is None else offset
-        return _read(f"{self._proc}/fd/{fd}", start or 0, size)
+        return self._read(f"fd/{fd}", start or 0, size)
 
     def absolute(self, dirfd: int, path: str) -> str:
         """Return a path as it is from the root, whatever it is relative to; links in it are not followed."""
         if path.startswith("/"):
             return self._own(path)
-        base = os.readlink(f"{self._proc}/cwd") if dirfd == AT_FDCWD else self.link_of(dirfd)  # noqa: PTH115
+        base = os.readlink("cwd", dir_fd=self._folder) if dirfd == AT_FDCWD else self.link_of(dirfd)
         return f"{base}/{path}" if path else base
 
     def _own(self, path: str) -> str:
@@ -121,12 +132,71 @@ class Target:
         return f"{self._proc}/fd/{path.removeprefix('/dev/fd/')}" if path.startswith("/dev/fd/") else path
 
     def _status(self, field: str) -> str:
-        for line in _content(f"{self._proc}/status").splitlines():
+        for line in self._content("status").splitlines():
             name, _, value = line.partition(b":")
             if name.decode() == field:
                 return value.decode().strip()
         message = f"no {field} in {self._proc}/status"
         raise ProcessLookupError(message)
+
+    def _read(self, path: str, start: int, size: int) -> bytes:
+        """Return bytes of a file; fewer where it ends before, as a copy may be told to go on to the end of anything."""
+        parts = []
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._folder)
+        try:
+            while size and (part := os.pread(file, min(size, _CHUNK), start)):
+                parts.append(part)
+                start, size = start + len(part), size - len(part)
+        finally:
+            os.close(file)
+        return b"".join(parts)
+
+    def _content(self, path: str) -> bytes:
+        """Return what a file of /proc says; nothing where it is not there."""
+        parts = []
+        with suppress(FileNotFoundError):
+            file = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._folder)
+            try:
+                while part := os.read(file, _PAGE):
+                    parts.append(part)
+            finally:
+                os.close(file)
+        return b"".join(parts)
+
+
+class Targets:
+    """The threads that were seen in system calls last."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, Target] = {}
+
+    def of(self, thread: int) -> Target:
+        """Return a thread; as it was when it was seen first, unless it was forgotten."""
+        if thread not in self._known:
+            if len(self._known) == _MOST:
+                self._known.pop(next(iter(self._known))).close()
+            self._known[thread] = Target(thread)
+        return self._known[thread]
+
+    def knows(self, thread: int) -> bool:
+        """Say whether a thread was seen before."""
+        return thread in self._known
+
+    def forget(self, thread: int) -> None:
+        """Forget a thread, which may be another one by now, or run another program."""
+        found = self._known.pop(thread, None)
+        if found is not None:
+            found.close()
+
+    def forget_process(self, process: int) -> None:
+        """Forget all threads of a process."""
+        for thread in [thread for thread, target in self._known.items() if target.process == process]:
+            self.forget(thread)
+
+    def close(self) -> None:
+        """Forget all."""
+        for thread in list(self._known):
+            self.forget(thread)
 
 
 def has_left(thread: int, call: int) -> bool:
@@ -137,19 +207,3 @@ def has_left(thread: int, call: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return True
     return bool(now) and now[0] not in {"running", str(call)}
-
-
-def _read(path: str, start: int, size: int) -> bytes:
-    """Return bytes of a file; fewer where it ends before, as a copy may be told to go on to the end of anything."""
-    parts = []
-    with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - pathlib is slow here
-        while size and (part := os.pread(file.fileno(), min(size, _CHUNK), start)):
-            parts.append(part)
-            start, size = start + len(part), size - len(part)
-    return b"".join(parts)
-
-
-def _content(path: str) -> bytes:
-    with suppress(FileNotFoundError), open(path, "rb") as file:  # noqa: PTH123 - pathlib is slow here
-        return file.read()
-    return b""

@@ -7,14 +7,11 @@ and whatever writes is seen, be it Python, C++, Rust or another program.
 from __future__ import annotations
 
 import errno
-import os
-import platform
 import select
 import socket
-import sys
 import threading
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -22,90 +19,23 @@ from pytest_ckpt.crashes.calls import DECODERS
 from pytest_ckpt.crashes.log import LogWriter
 from pytest_ckpt.crashes.place import Place
 from pytest_ckpt.crashes.seen import Seen
-from pytest_ckpt.crashes.target import Target
+from pytest_ckpt.crashes.stopping import EXECS
+from pytest_ckpt.crashes.target import Targets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from seccompy import Filter
     from seccompy.notify import Listener, Notification
 
     from pytest_ckpt.records.operation import Operation
 
-#: linux/mman.h
-_PROT_WRITE: Final = 2
-_MAP_SHARED: Final = 1
-_MAP_ANONYMOUS: Final = 0x20
-
-#: linux/fs.h: the requests by which a file is made to share the bytes of another.
-_CLONES: Final = (0x40049409, 0x4020940D)
-#: By which argument an open tells its flags.
-_OPENS: Final = {"open": 1, "openat": 2}
+#: linux/seccomp.h: how the listener and the threads wake each other.
+_SET_FLAGS: Final = 0x40082104
 #: What the tracer meets where the kernel will refuse the call as well, or the thread has gone.
 _REFUSED: Final = frozenset({errno.EBADF, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESRCH})
-_ARCHITECTURES: Final = frozenset({"x86_64", "aarch64"})
-
-
-def why_not() -> str:
-    """Return why nothing can be traced here; empty where it can."""
-    if sys.platform != "linux":
-        return f"system calls are traced on Linux only, and this is {sys.platform}"
-    if platform.machine() not in _ARCHITECTURES:
-        return f"system calls are traced on x86_64 and aarch64, and this is {platform.machine()}"
-    try:
-        from seccompy import Action, FilterFlag, SeccompError, action_supported, flag_supported
-    except ImportError:
-        return "seccompy is not installed: pip install seccompy"
-    try:
-        able = action_supported(Action.USER_NOTIF) and flag_supported(FilterFlag.NEW_LISTENER)
-    except SeccompError as error:
-        return f"this kernel or container forbids seccomp: {error}"
-    return "" if able else "this kernel or container has no seccomp user notification"
-
-
-def _filter() -> Filter:
-    """Return the filter that stops a thread in each call that may change a directory."""
-    from seccompy import Filter, FilterFlag, flag_supported
-
-    flags = FilterFlag.NEW_LISTENER
-    if flag_supported(flags | FilterFlag.WAIT_KILLABLE_RECV):
-        flags |= FilterFlag.WAIT_KILLABLE_RECV  # else a signal has a call begin again, and be seen twice
-    made = Filter(flags=flags)
-    for name in DECODERS:
-        with suppress(ValueError):  # this architecture has no such call
-            _add(made, name)
-    for (
-        request
-    ) in _CLONES:  # who asks for a copy without bytes takes one with bytes where a file system has no such thing
-        made.errno("ioctl", errno.EOPNOTSUPP, args={1: request})
-    return made
-
-
-def _add(made: Filter, name: str) -> None:
-    """Have one call notified, as far as its arguments do not say that it changes nothing."""
-    from seccompy import ArgCmp, CmpOp
-
-    if name in _OPENS:
-        for flag in (os.O_CREAT, os.O_TRUNC):
-            made.notify(name, args=[ArgCmp(_OPENS[name], CmpOp.MASKED_EQ, flag, flag)])
-    elif name == "mmap":
-        writable = ArgCmp(2, CmpOp.MASKED_EQ, _PROT_WRITE, _PROT_WRITE)
-        shared = ArgCmp(3, CmpOp.MASKED_EQ, _MAP_SHARED, _MAP_SHARED | _MAP_ANONYMOUS)
-        made.notify(name, args=[writable, shared])
-    else:
-        made.notify(name)
-
-
-def be_traced(channel: socket.socket) -> None:
-    """Put this process, which has one thread, and all that it will start under the tracer at the channel's other end."""
-    made = _filter()
-    made.program  # noqa: B018 - compiled now: the process must call nothing that is stopped before it is listened to
-    listener = made.load()
-    assert listener is not None  # noqa: S101 - the filter has the flag for it
-    socket.send_fds(channel, [b"t"], [listener.fileno()])
-    listener.close()
-    channel.close()
+#: Milliseconds without a call after which the log is written.
+_IDLE_MS: Final = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,12 +109,19 @@ class Tracer:
         for name, decoder in DECODERS.items():
             with suppress(ValueError):
                 decoders[syscall_nr(name)] = (name, decoder)
+        execs = {syscall_nr(name) for name in EXECS}
         with ExitStack() as files:
             log = LogWriter(files.enter_context(self._tracing.operations.open("w", encoding="utf-8")))
+            files.callback(log.flush)
             place = Place(self._tracing.root, files.enter_context(self._tracing.bytes.open("wb")))
-            for notification in _notifications(listener):
+            targets = files.enter_context(closing(Targets()))
+            for notification in _notifications(listener, idle=log.flush):
                 log.seen(notification.pid)
-                found = self._decoded(notification, *decoders[notification.nr], place)
+                if notification.nr in execs:
+                    _forget(notification.pid, targets)
+                    _respond(listener, notification.id, 0)
+                    continue
+                found = self._decoded(notification, *decoders[notification.nr], place, targets)
                 _respond(listener, notification.id, 0 if found is None else self._noted(found, notification.nr, log))
 
     def _noted(self, operation: Operation, call: int, log: LogWriter) -> int:
@@ -200,42 +137,69 @@ class Tracer:
         name: str,
         decoder: Callable[[Seen], Operation | None],
         place: Place,
+        targets: Targets,
     ) -> Operation | None:
         """Return what a call is about to do; a call that can't be understood is noted as that."""
-        target = Target(notification.pid)
+        known = targets.knows(notification.pid)
         try:
-            found = decoder(Seen(target, notification.args, place))
-            if found is None:
-                return None
-            process, rank = target.process, target.rank
+            return _operation(notification, name, decoder, place, targets)
         except OSError as error:
+            if known:  # by a number that was another thread's, perhaps
+                targets.forget(notification.pid)
+                return self._decoded(notification, name, decoder, place, targets)
             if error.errno not in _REFUSED:
                 self.error = self.error or f"{name} could not be followed: {error}"
-            return None
         except Exception as error:  # noqa: BLE001 - the job must go on, whatever it is
             self.error = self.error or f"{name} could not be followed: {error!r}"
-            return None
-        return replace(
-            found,
-            call=name,
-            process=process,
-            thread=notification.pid,
-            rank=rank,
-            time_ns=found.time_ns or time.time_ns(),
-        )
+        return None
 
 
-def _notifications(listener: Listener) -> Iterator[Notification]:
-    """Yield each call that is stopped, until no process is left that could be."""
+def _operation(
+    notification: Notification,
+    name: str,
+    decoder: Callable[[Seen], Operation | None],
+    place: Place,
+    targets: Targets,
+) -> Operation | None:
+    """Return what a call is about to do."""
+    target = targets.of(notification.pid)
+    found = decoder(Seen(target, notification.args, place))
+    if found is None:
+        return None
+    return replace(
+        found,
+        call=name,
+        process=target.process,
+        thread=notification.pid,
+        rank=target.rank,
+        time_ns=found.time_ns or time.time_ns(),
+    )
+
+
+def _forget(thread: int, targets: Targets) -> None:
+    """Forget a process that is about to run another program, and may have another rank then."""
+    with suppress(OSError):
+        targets.forget_process(targets.of(thread).process)
+
+
+def _notifications(listener: Listener, *, idle: Callable[[], None]) -> Iterator[Notification]:
+    """Yield each call that is stopped, until no process is left that could be; call `idle` where none was for some time."""
+    import fcntl
+
     from seccompy import SeccompError
     from seccompy.notify import FdFlag
 
-    with suppress(SeccompError):  # Linux 6.6 and newer: the thread goes on where the tracer runs, at once
-        listener.set_flags(FdFlag.SYNC_WAKE_UP)
+    with suppress(OSError):  # Linux 6.6 and newer: the thread goes on where the tracer runs, at once
+        # The kernel takes the flags by value; seccompy 0.2 passes an address, which is refused.
+        fcntl.ioctl(listener.fileno(), _SET_FLAGS, int(FdFlag.SYNC_WAKE_UP))
     poll = select.poll()
     poll.register(listener.fileno(), select.POLLIN)
     while True:
-        (_, events), *_ = poll.poll()
+        found = poll.poll(_IDLE_MS)
+        if not found:
+            idle()
+            found = poll.poll()
+        ((_, events),) = found
         if not events & select.POLLIN:
             return
         try:

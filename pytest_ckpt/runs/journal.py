@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from pytest_ckpt.crashes import UNWATCHED
 from pytest_ckpt.records.codec import encode
 
 if TYPE_CHECKING:
@@ -20,7 +23,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self._pid = os.getpid()
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._file = _far_away(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600))
 
     @property
     def is_ours(self) -> bool:
@@ -32,6 +35,18 @@ class Journal:
         if self.is_ours:
             line = json.dumps({"event": event, "data": encode(data or {})}, separators=(",", ":"))
             os.write(self._file, line.encode("utf-8", "backslashreplace") + b"\n")
+
+
+def _far_away(file: int) -> int:
+    """Return a descriptor with the number that the tracer does not watch, in the place of another one; where it may be."""
+    if sys.platform == "linux":
+        import fcntl
+
+        with suppress(OSError):  # a low limit on descriptors
+            moved = fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, UNWATCHED)
+            os.close(file)
+            return moved
+    return file
 
 
 def events(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

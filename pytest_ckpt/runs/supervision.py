@@ -176,7 +176,7 @@ def _open_standard_streams(order: Order) -> None:
 def _body(body: Callable[[], int], tracer: socket.socket | None) -> int:
     processes.close_channels()
     if tracer is not None:
-        from pytest_ckpt.crashes.tracer import be_traced
+        from pytest_ckpt.crashes.stopping import be_traced
 
         be_traced(tracer)
     return body()

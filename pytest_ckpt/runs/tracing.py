@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from pytest_ckpt.crashes.answering import Answer, Signalling, refused
 from pytest_ckpt.crashes.log import Log
 from pytest_ckpt.crashes.states import replayed, states
-from pytest_ckpt.crashes.tracer import Tracing, why_not
+from pytest_ckpt.crashes.stopping import why_not
+from pytest_ckpt.crashes.tracer import Tracing
 from pytest_ckpt.records.crash import Trace
 
 if TYPE_CHECKING:

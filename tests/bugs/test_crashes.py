@@ -12,7 +12,7 @@ import torch
 
 from jobs import hf
 from pytest_ckpt.contracts.crashing import CrashSafe, PowerSafe
-from pytest_ckpt.crashes.tracer import why_not
+from pytest_ckpt.crashes.stopping import why_not
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_ckpt.contracts.crashing import CrashSafe
-from pytest_ckpt.crashes.tracer import why_not
+from pytest_ckpt.crashes.stopping import why_not
 
 pytest.importorskip("lightning.pytorch")
 

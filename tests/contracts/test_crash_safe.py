@@ -16,7 +16,7 @@ import torch
 
 from jobs import hf
 from pytest_ckpt.contracts.crashing import CrashSafe, PowerSafe
-from pytest_ckpt.crashes.tracer import why_not
+from pytest_ckpt.crashes.stopping import why_not
 from pytest_ckpt.errors import InvalidArgument
 from pytest_ckpt.records.experiment import TRACED
 

@@ -15,7 +15,7 @@ import torch
 
 from jobs import hf, pl, saves
 from pytest_ckpt.contracts.filling import DiskFull
-from pytest_ckpt.crashes.tracer import why_not
+from pytest_ckpt.crashes.stopping import why_not
 from pytest_ckpt.errors import InvalidArgument
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from transformers import TrainingArguments
 
 from jobs import hf, pl, plain, saves
 from pytest_ckpt.contracts.preempting import Preemptible
-from pytest_ckpt.crashes.tracer import why_not
+from pytest_ckpt.crashes.stopping import why_not
 from pytest_ckpt.errors import InvalidArgument
 
 if TYPE_CHECKING:

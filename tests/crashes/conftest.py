@@ -12,7 +12,8 @@ import pytest
 from pytest_ckpt.checkpoints.store import EvidenceStore
 from pytest_ckpt.crashes.log import Log
 from pytest_ckpt.crashes.states import replayed, states
-from pytest_ckpt.crashes.tracer import Tracing, why_not
+from pytest_ckpt.crashes.stopping import why_not
+from pytest_ckpt.crashes.tracer import Tracing
 from pytest_ckpt.runs.supervise import run_forked
 
 if TYPE_CHECKING:

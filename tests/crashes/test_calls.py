@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from crashes.conftest import content
-from pytest_ckpt.crashes.tracer import why_not
+from pytest_ckpt.crashes.stopping import why_not
 from pytest_ckpt.runs.processes import descendants
 from pytest_ckpt.runs.supervise import run_forked
 
@@ -357,6 +357,45 @@ def test_processes_threads_and_ranks_are_known(programs: Programs) -> None:
     ranks = {operation.path: operation.rank for operation in traced.operations if operation.kind == "open"}
     assert {"0": 0, "1": 1, "own": None} == ranks
     assert 3 == len({operation.process for operation in traced.operations})
+
+
+def test_a_process_that_becomes_another_program_has_its_rank(programs: Programs) -> None:
+    """As a launcher's child writes something, and then starts the job in its own place."""
+    again = "import os, sys; open(sys.argv[1], 'w').write('text')"
+
+    def program(root: Path) -> None:
+        write(root / "before")
+        os.environ["RANK"] = "3"
+        os.execv(sys.executable, [sys.executable, "-c", again, str(root / "after")])
+
+    traced = programs.run(program)
+    assert content(traced.left) == content(traced.replayed)
+    assert {"before": {None}, "after": {3}} == {
+        path: {operation.rank for operation in traced.operations if operation.path == path}
+        for path in ("before", "after")
+    }
+
+
+def test_more_threads_than_are_remembered(programs: Programs) -> None:
+    """Each is seen rightly when it comes back."""
+
+    def program(root: Path) -> None:
+        barrier = threading.Barrier(100)
+
+        def thread(number: int) -> None:
+            for turn in range(2):
+                write(root / f"{turn}-{number}", str(number))
+                barrier.wait()
+
+        threads = [threading.Thread(target=thread, args=(number,)) for number in range(100)]
+        for one in threads:
+            one.start()
+        for one in threads:
+            one.join()
+
+    traced = programs.run(program)
+    assert content(traced.left) == content(traced.replayed)
+    assert 100 == len({operation.thread for operation in traced.operations})
 
 
 def test_a_signal_makes_no_call_twice(programs: Programs) -> None:

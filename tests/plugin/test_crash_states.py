@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_ckpt.crashes.tracer import why_not
+from pytest_ckpt.crashes.stopping import why_not
 
 if TYPE_CHECKING:
     from plugin.conftest import Sessions
