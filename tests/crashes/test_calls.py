@@ -366,7 +366,7 @@ def test_a_process_that_becomes_another_program_has_its_rank(programs: Programs)
     def program(root: Path) -> None:
         write(root / "before")
         os.environ["RANK"] = "3"
-        os.execv(sys.executable, [sys.executable, "-c", again, str(root / "after")])
+        os.execv(sys.executable, [sys.executable, "-c", again, str(root / "after")])  # noqa: S606 - it is what the test is about
 
     traced = programs.run(program)
     assert content(traced.left) == content(traced.replayed)
