@@ -49,6 +49,8 @@ def catalogue(  # noqa: PLR0913, PLR0917 - all that is known of a run's files
     pattern: str | None,
     read: Reader,
     table: StateTable,
+    *,
+    of_rank: bool = False,
 ) -> tuple[Checkpoint, ...]:
     """Return the checkpoints of a run in the order in which they appeared.
 
@@ -59,6 +61,7 @@ def catalogue(  # noqa: PLR0913, PLR0917 - all that is known of a run's files
         pattern: what the job declared with `Job.layout`.
         read: reads a file content of the evidence store.
         table: the states that were seen.
+        of_rank: whether the looks and saves are those of one of several ranks; others may begin to save a step before it.
     """
     units = list(known)
     if pattern is not None:
@@ -67,7 +70,8 @@ def catalogue(  # noqa: PLR0913, PLR0917 - all that is known of a run's files
         announced = {save.path for save in saves if save.by != "open"}
         units += units_of(looks, lambda entry: _part_of(entry, read, table, announced), units)
     versions = sorted(
-        (v for unit in units for v in _versions(unit, looks, saves, read)), key=lambda v: (v.look, v.unit.path)
+        (v for unit in units for v in _versions(unit, looks, saves, read, of_rank=of_rank)),
+        key=lambda v: (v.look, v.unit.path),
     )
     found = (_describe(version, saves, read, table) for version in versions)
     return tuple(checkpoint for checkpoint in found if _counts(checkpoint, pattern))
@@ -102,7 +106,9 @@ def _part(content: FileContent, table: StateTable) -> Part | None:
     return "other" if content.has_optimizer or hits else None
 
 
-def _versions(unit: Unit, looks: Sequence[Look], saves: Sequence[SaveEvent], read: Reader) -> list[_Version]:
+def _versions(
+    unit: Unit, looks: Sequence[Look], saves: Sequence[SaveEvent], read: Reader, *, of_rank: bool
+) -> list[_Version]:
     """Follow one path through the looks."""
     versions: list[_Version] = []
     current: _Version | None = None
@@ -111,14 +117,38 @@ def _versions(unit: Unit, looks: Sequence[Look], saves: Sequence[SaveEvent], rea
         if not entries:
             if current is not None:
                 current.gone_after, current = look.step, None
-        elif current is None or _is_other(current, entries, looks[:index], saves, read):
+        elif current is None or (
+            not (of_rank and look.step == current.saved_after + 1 and _is_early(current, saves))
+            and _is_other(current, entries, looks[:index], saves, read)
+        ):
             if current is not None:
                 current.gone_after = look.step
             current = _Version(unit, index, index, entries, look.step, number=len(versions) + 1, foreign=index == 0)
             versions.append(current)
         elif {entry.path: entry.content for entry in entries} != current.contents:
             current.settled, current.entries = index, entries
+    if of_rank:
+        _put_right(versions, saves)
     return versions
+
+
+def _is_early(version: _Version, saves: Sequence[SaveEvent]) -> bool:
+    """Say whether the rank that is looked at begins to save something only in the step after it was first seen.
+
+    What that rank does not save itself belongs to what it saves in the same step.
+    """
+    own = {save.step for save in saves if _is_part(version.unit, save.path)}
+    steps = own or {save.step for save in saves if save.by != "open"}
+    return not version.foreign and version.saved_after not in steps and version.saved_after + 1 in steps
+
+
+def _put_right(versions: Sequence[_Version], saves: Sequence[SaveEvent]) -> None:
+    """Have what another rank began a step early saved when the rank that is looked at does, and what it replaces gone then."""
+    for before, version in zip((None, *versions), versions, strict=False):
+        if _is_early(version, saves):
+            if before is not None and before.gone_after == version.saved_after:
+                before.gone_after += 1
+            version.saved_after += 1
 
 
 def _is_other(

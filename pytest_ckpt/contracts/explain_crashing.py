@@ -41,8 +41,8 @@ def not_traced(run: RunRecord) -> Finding:
             title=f"while its system calls were watched, the job did not end well: {run.outcome.message}",
             rows=tuple(("", line) for line in run.outcome.traceback.rstrip().splitlines()[-6:]),
             cause="it was the same job with the same seeds as the undisturbed run; only the clock, and what is left of an "
-            "earlier run outside of ckpt_job.dir, differ.",
-            fix="let the job depend on neither.",
+            "earlier run outside of ckpt_job.dir, differ; and no io_uring is allowed meanwhile (EPERM, as in most containers).",
+            fix="let the job depend on none of these.",
         )
     doubt = run.trace.doubt if run.trace is not None else ""
     return Finding(

@@ -80,11 +80,6 @@ def _mmap(seen: Seen) -> Operation | None:
     return _unfollowed(seen, 4)
 
 
-def _io_uring(seen: Seen) -> Operation | None:
-    del seen
-    return Operation(kind="unseen")
-
-
 def _unfollowed(seen: Seen, position: int) -> Operation | None:
     file = on_file(seen, position)
     return None if file is None else Operation(kind="unseen", path=file[1], inode=file[0].inode)
@@ -140,7 +135,6 @@ DECODERS: Final[dict[str, Callable[[Seen], Operation | None]]] = {
     "copy_file_range": _copy_file_range,
     "splice": _splice,
     "mmap": _mmap,
-    "io_uring_setup": _io_uring,
     "ftruncate": _ftruncate,
     "truncate": _truncate,
     "fallocate": _fallocate,

@@ -58,6 +58,10 @@ def _filter() -> Filter:
     for name in (*DECODERS, *EXECS):
         with suppress(ValueError):  # this architecture has no such call
             _add(made, name)
+    with suppress(
+        ValueError
+    ):  # what goes through a ring is not seen: who asks for one does without, as in most containers
+        made.errno("io_uring_setup", errno.EPERM)
     # who asks for a copy without bytes takes one with bytes where a file system has no such thing
     for request in _CLONES:
         made.errno("ioctl", errno.EOPNOTSUPP, args={1: request})

@@ -41,6 +41,7 @@ class Assembled:
     scores: dict[int, float] = field(default_factory=dict)
     end: dict[str, Any] | None = None
     struck: Struck | None = None
+    is_rank: bool = False
 
 
 def assemble(events: Iterable[tuple[str, Mapping[str, Any]]]) -> Assembled:
@@ -117,6 +118,8 @@ def _take(result: Assembled, event: str, data: Mapping[str, Any]) -> None:  # no
             result.asked.add(data["what"])
         case "struck":
             result.struck = Struck.from_json(data)
+        case "rank":
+            result.is_rank = True
         case "stopped":
             result.stopped = True
         case "end":

@@ -34,13 +34,6 @@ if TYPE_CHECKING:
     from pytest_ckpt.runs.job import Job
     from pytest_ckpt.runs.probe import Probe
 
-#: What the pytest process imports before the next experiment once a job has used it; importing takes seconds. With all
-#: that lies below them, but for torch: some of its modules start processes as they are imported.
-WORTH_IMPORTING: Final = (
-    *("transformers", "accelerate", "peft", "datasets", "trl", "numpy", "pytest_ckpt"),
-    *("torch", "torch._dynamo"),
-)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunPlan:
@@ -97,7 +90,6 @@ def run_job(plan: RunPlan) -> int:
     """Run the job in this process, which belongs to it alone, and return the exit code."""
     if plan.lies_in is not None:
         mounts.show(plan.lies_in, at=plan.directory)
-    known = frozenset(sys.modules)
     journal = Journal(plan.journal)
     _capture(plan)
     if plan.seed is not None:
@@ -107,22 +99,18 @@ def run_job(plan: RunPlan) -> int:
     probe = _probe(plan, journal, watcher)
     watcher.look(0, "start")
     code, end = _call(plan)
+    was_rank = probe.come_back()
     probe.look("train_end")
     probe.state("exit")
     _finish_threads()
     probe.look("exit")
-    probe.finish()
-    journal.write("imported", {"modules": [m for m in sys.modules if m not in known and _is_worth_importing(m)]})
+    if not was_rank:
+        probe.finish()
     if plan.job.pattern is not None:
         journal.write("layout", {"pattern": plan.job.pattern})
     journal.write("end", end)
     _save_coverage()
     return code
-
-
-def _is_worth_importing(name: str) -> bool:
-    package = name.partition(".")[0]
-    return name in WORTH_IMPORTING or (package in WORTH_IMPORTING and package != "torch")
 
 
 def _probe(plan: RunPlan, journal: Journal, watcher: Watcher) -> Probe:

@@ -7,12 +7,19 @@ import importlib.machinery
 import importlib.util
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from types import ModuleType
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 Action: TypeAlias = Callable[[ModuleType], None]
+
+#: What the pytest process imports before the next experiment once a job has used it; importing takes seconds. With all
+#: that lies below them, but for torch: some of its modules start processes as they are imported.
+_WORTH_IMPORTING: Final = (
+    *("transformers", "accelerate", "peft", "datasets", "trl", "numpy", "pytest_ckpt"),
+    *("torch", "torch._dynamo", "torch.distributed.checkpoint"),
+)
 
 
 def after_import(name: str, action: Action) -> None:
@@ -21,6 +28,20 @@ def after_import(name: str, action: Action) -> None:
         action(sys.modules[name])
     else:
         sys.meta_path.insert(0, _Finder(name, action))
+
+
+def worth_importing(*, since: Collection[str]) -> list[str]:
+    """Return what this process has imported that the next one should find there.
+
+    Args:
+        since: the modules that were there before.
+    """
+    return [name for name in sys.modules if name not in since and _is_worth_importing(name)]
+
+
+def _is_worth_importing(name: str) -> bool:
+    package = name.partition(".")[0]
+    return name in _WORTH_IMPORTING or (package in _WORTH_IMPORTING and package != "torch")
 
 
 def catch_up(modules: Iterable[str]) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_ckpt.crashes import UNWATCHED
 from pytest_ckpt.records.codec import encode
+from pytest_ckpt.runs.ownership import Ownership
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,16 +20,16 @@ if TYPE_CHECKING:
 
 
 class Journal:
-    """Appends events; only the process that opened it writes, a forked worker of the job is silent."""
+    """Appends events; only the process that is looked at writes, a forked worker of the job is silent."""
 
     def __init__(self, path: Path) -> None:
-        self._pid = os.getpid()
+        self.ownership = Ownership()
         self._file = _far_away(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600))
 
     @property
     def is_ours(self) -> bool:
-        """Whether the current process is the one that opened the journal."""
-        return os.getpid() == self._pid
+        """Whether the current process is the one that is looked at."""
+        return self.ownership.is_here()
 
     def write(self, event: str, data: Record | dict[str, Any] | None = None) -> None:
         """Append one event with its data, in one system call."""

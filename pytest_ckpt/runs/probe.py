@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import os
+import sys
 import threading
 from typing import TYPE_CHECKING, Any, ParamSpec
 
@@ -18,7 +18,9 @@ from pytest_ckpt.records.strike import Struck
 from pytest_ckpt.runs import naming, readings
 from pytest_ckpt.runs.clock import StepClock
 from pytest_ckpt.runs.forwards import Forwards
+from pytest_ckpt.runs.imports import worth_importing
 from pytest_ckpt.runs.inventory import Inventory
+from pytest_ckpt.runs.ownership import at_exit
 from pytest_ckpt.runs.striking import Striker, notice_loaders
 
 if TYPE_CHECKING:
@@ -77,6 +79,8 @@ class Probe:
         self._skims = False
         self._skimmed = 0
         self._stamp: tuple[object, ...] = ()
+        self._modules = frozenset(sys.modules)
+        journal.ownership.when_taken(self._take_over)
 
     # -- what the process calls --------------------------------------------------------------------------------------
 
@@ -112,6 +116,7 @@ class Probe:
         if not self._is_ours():
             return
         step = self._clock.end_step()
+        self._journal.ownership.trained(step)
         skimmed = {"ticks": self._skimmed} if self._skimmed else {}
         self._journal.write("step_end", {"step": step, "claimed": claimed, **skimmed})
         self._skimmed = 0
@@ -132,17 +137,25 @@ class Probe:
             self._watcher.begun(SaveEvent(step=self._finished, path=path, by="open"))
 
     def finish(self) -> None:
-        """Write what is known only in the end: which modules own trained parameters, and how those are called."""
+        """Write what is known only in the end: which modules own trained parameters, how those are called, what was imported."""
         self._journal.write("owners", {"modules": self._inventory.owners()})
         self._journal.write("renamed", self._inventory.renamed())
         own = naming.own_names(self._inventory.roots, WRAPPERS)
         self._journal.write("names", {"own": own, "allowed": naming.allowed_globals()})
+        self._journal.write("imported", {"modules": worth_importing(since=self._modules)})
 
     def stop(self, step: int = 0) -> None:
         """End the process: the experiment has seen enough."""
         self.finish()
         self._journal.write("stopped", {"step": step})
-        os._exit(STOPPED)
+        self._journal.ownership.end_all(STOPPED)
+
+    def come_back(self) -> bool:
+        """Look again from the process that was started, if a rank was looked at meanwhile, and say whether that is so."""
+        steps = self._journal.ownership.come_back()
+        if steps is not None:
+            self._clock.step = steps
+        return steps is not None
 
     @_harmless
     def state(self, when: str) -> None:
@@ -252,12 +265,29 @@ class Probe:
         self._journal.write("ticked", {"step": self._clock.step, "optimizer": number, "state": state})
         self._forwards.new_step()
         self._ticks += 1
+        self._journal.ownership.trained(self._clock.step)
 
     def _told_of_strike(self, step: int) -> None:
         """Note that the process gets a signal now, and all that is noted at its end only: it may end by that."""
         self.finish()
         if self._strike is not None:
             self._journal.write("struck", Struck(step=step, phase=self._strike.phase))
+
+    # -- ranks -------------------------------------------------------------------------------------------------------
+
+    def _take_over(self) -> None:
+        """Go on in this process: it is of rank 0, and was forked to train."""
+        self._thread = threading.get_ident()
+        self._journal.write("rank")
+        at_exit(self._leave)
+
+    @_harmless
+    def _leave(self) -> None:
+        """Note what is known at the end of the process of rank 0."""
+        if self._is_ours():
+            self.look("train_end")
+            self.state("exit")
+            self.finish()
 
     # -- the rest ----------------------------------------------------------------------------------------------------
 

@@ -98,7 +98,8 @@ class Recorder:
 
     def _checkpoints(self, seen: Assembled) -> tuple[Checkpoint, ...]:
         table = StateTable.of(seen.steps, seen.states, own_names=seen.own_names)
-        return catalogue(seen.looks, seen.saves, self._known_units(seen), seen.pattern, self._read, table)
+        units = self._known_units(seen)
+        return catalogue(seen.looks, seen.saves, units, seen.pattern, self._read, table, of_rank=seen.is_rank)
 
     def _known_units(self, seen: Assembled) -> list[Unit]:
         """Return what the layouts of the frameworks that took part recognise at any look."""

@@ -61,8 +61,6 @@ def _unseen(log: Log) -> str:
     found = next((operation for operation in log.operations if operation.kind == "unseen"), None)
     if found is None:
         return ""
-    if found.call == "io_uring_setup":
-        return "a process of the job uses io_uring, whose writes are not seen"
     what = "is written through memory (a shared mmap)" if found.call == "mmap" else f"is changed by {found.call}"
     return f"{found.path or 'a file'} {what}, which is not seen"
 

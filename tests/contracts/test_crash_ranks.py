@@ -1,0 +1,44 @@
+"""What a crash of a job of two ranks leaves: the operations of both make the states, and both start again in each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from jobs import ranks
+from pytest_ckpt.contracts.crashing import CrashSafe, PowerSafe
+from pytest_ckpt.crashes.stopping import why_not
+from pytest_ckpt.records.experiment import TRACED
+
+if TYPE_CHECKING:
+    from conftest import Judge
+
+pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not() or "it can be traced here")
+
+#: Two ranks take a second or more to start.
+_FEW = 6
+
+
+def test_a_checkpoint_that_both_overwrite(judge: Judge) -> None:
+    """Killed in a save, old metadata stand beside what one of them has written (PT-03)."""
+    verdict = judge(lambda job: ranks.launch(ranks.saved_by_both, job, "last"), CrashSafe(most=_FEW))["crash_safe"]
+    assert "violated" == verdict.status, verdict
+    assert "no whole checkpoint any more, though step 2 had been saved" in verdict.sentence
+    trace = judge.lab.runs[TRACED].trace
+    assert trace is not None
+    assert 2 == len({operation.process for operation in trace.operations if (operation.path or "").endswith(".distcp")})
+
+
+def test_each_step_has_a_place_of_its_own(judge: Judge) -> None:
+    """The metadata are written last: what lacks them is passed over."""
+    verdict = judge(lambda job: ranks.launch(ranks.saved_by_both, job, "step{}"), CrashSafe(most=_FEW))["crash_safe"]
+    assert "held" == verdict.status, verdict
+    assert {()} == {run.outcome.leftovers for run in judge.lab.runs.values()}
+
+
+def test_the_power_fails_while_the_metadata_are_written(judge: Judge) -> None:
+    """They are synced before they are written (PT-20), with two ranks as with one."""
+    verdict = judge(lambda job: ranks.launch(ranks.saved_by_both, job, "step{}"), PowerSafe(most=_FEW))["power_safe"]
+    assert "violated" == verdict.status, verdict
+    assert ".metadata" in verdict.findings[0].cause

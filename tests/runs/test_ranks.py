@@ -1,0 +1,128 @@
+"""Jobs that fork ranks which train together are looked at in the process of rank 0."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from jobs import plain, ranks
+from pytest_ckpt.contracts.completeness import Complete
+from pytest_ckpt.contracts.contents import Faithful
+from pytest_ckpt.contracts.resuming import Resumable
+from pytest_ckpt.contracts.saving import FinalStep
+from pytest_ckpt.lab import Lab, LabSettings
+from pytest_ckpt.runs.job import Job
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from conftest import Judge
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="ranks are followed where they are forked")
+
+
+def test_two_ranks_that_save_and_resume_rightly(judge: Judge) -> None:
+    """Steps, states, files and resumes are seen as those of one process are, and nothing is left of any run."""
+    verdicts = judge(
+        lambda job: ranks.launch(ranks.saved_by_one, job), FinalStep(), Faithful(), Complete(), Resumable()
+    )
+    assert {"held"} == {verdict.status for verdict in verdicts.values()}, verdicts
+    assert (2, 4, 6) == judge.baseline.saved_steps
+    assert 6 == judge.baseline.last_step
+    assert {()} == {run.outcome.leftovers for run in judge.lab.runs.values()}
+
+
+def test_the_last_step_is_not_saved(judge: Judge) -> None:
+    """As in one process."""
+    verdict = judge(lambda job: ranks.launch(partial(ranks.saved_by_one, steps=7), job), FinalStep())["final_step"]
+    assert "violated" == verdict.status
+    assert 7 == verdict.findings[0].step
+
+
+def test_a_resume_that_forgets_the_optimizer(judge: Judge) -> None:
+    """It is named."""
+    verdict = judge(lambda job: ranks.launch(partial(ranks.saved_by_one, optimizer=False), job), Resumable())
+    assert "optimizer" == verdict["resumable"].findings[0].component
+
+
+def test_a_launcher_of_accelerate(judge: Judge) -> None:
+    """It sets the same rank in the environment of all, and tells torch which each has."""
+    accelerate: Any = pytest.importorskip("accelerate")
+    verdicts = judge(lambda job: accelerate.debug_launcher(_train_by_accelerate, (job,)), FinalStep(), Faithful())
+    assert {"held"} == {verdict.status for verdict in verdicts.values()}, verdicts
+    assert (2, 4) == judge.baseline.saved_steps
+
+
+def _train_by_accelerate(job: Job) -> None:
+    accelerate: Any = importlib.import_module("accelerate")
+    torch.manual_seed(0)
+    accelerator = accelerate.Accelerator(cpu=True)
+    net = torch.nn.Linear(8, 1)
+    model, optimizer = accelerator.prepare(net, torch.optim.AdamW(net.parameters(), lr=0.1))
+    for step in range(1, 5):
+        accelerator.backward(model(ranks.batch(step)).pow(2).mean())
+        optimizer.step()
+        optimizer.zero_grad()
+        if step % 2 == 0:
+            accelerator.save_state(f"{job.dir}/step_{step}")
+
+
+def test_a_rank_that_fails_ends_the_job(tmp_path: Path) -> None:
+    """Its error is told, and nobody waits for the other rank."""
+    job = Job(tmp_path / "job")
+    job.path.mkdir()
+    lab = Lab(
+        job=job,
+        body=lambda: ranks.launch(partial(ranks.saved_by_one, fails=3), job),
+        folder=tmp_path / "evidence",
+        seed_text="ranks",
+        settings=LabSettings(timeout=60),
+    )
+    run = lab.run()
+    assert "raised" == run.outcome.status, run.outcome
+    assert "rank 1 fails" in run.outcome.message
+    assert 2 == run.last_step
+    assert (2,) == run.saved_steps
+
+
+@pytest.mark.parametrize("rank", [None, "0"])
+def test_workers_that_load_data_are_no_ranks(judge: Judge, monkeypatch: pytest.MonkeyPatch, rank: str | None) -> None:
+    """They are forked, too, and have the rank of the process that they work for."""
+    if rank is not None:
+        monkeypatch.setenv("RANK", rank)
+
+    def train(job: Job) -> None:
+        torch.manual_seed(0)
+        model = plain.network()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        samples: Any = list(plain.samples()[0])
+        for step, inputs in enumerate(torch.utils.data.DataLoader(samples, 5, num_workers=2), start=1):
+            model(inputs).pow(2).mean().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            torch.save(model.state_dict(), f"{job.dir}/step_{step}.pt")
+
+    verdicts = judge(train, FinalStep(), Faithful())
+    assert {"held"} == {verdict.status for verdict in verdicts.values()}, verdicts
+    assert (1, 2, 3, 4) == judge.baseline.saved_steps
+
+
+@pytest.mark.parametrize("place", ["step_{}", "last"])
+def test_a_rank_that_saves_before_the_other_has_come_to_it(judge: Judge, place: str) -> None:
+    """What it writes belongs to the step that is saved, be it new or written over what was there."""
+    verdicts = judge(
+        lambda job: ranks.launch(partial(ranks.saved_by_each, place=place), job), FinalStep(), Faithful(), Complete()
+    )
+    assert {"held"} == {verdict.status for verdict in verdicts.values()}, verdicts
+    assert (2, 4, 6) == judge.baseline.saved_steps
+    early = [
+        look
+        for look in judge.baseline.looks
+        if look.step % 2 and f"{place.format(look.step + 1)}/rank1.pt" in look.tree
+    ]
+    assert early
