@@ -86,7 +86,7 @@ def gaps(scenes: Sequence[CrashScene], looked_at: int, traced: RunRecord) -> Ite
     if not scenes or traced.trace is None:
         return
     trace, first = traced.trace, scenes[0]
-    removed = trace.operations[trace.states[first.number].until - 1].kind in {"unlink", "rmdir", "depart", "rename"}
+    removed = trace.operations[trace.states[first.number].entered - 1].kind in {"unlink", "rmdir", "depart", "rename"}
     yield Finding(
         title=f"in {len(scenes)} of {_states(looked_at)} that {_crash(first)} can leave there is no whole checkpoint any more, "
         f"though step {first.had} had been saved",
@@ -193,12 +193,12 @@ def _crash(scene: CrashScene) -> str:
 
 
 def moment(trace: Trace, scene: CrashScene) -> str:
-    """Say when a state is there, by the operation that came last."""
+    """Say when a state is there, by the operation that made it."""
     state = trace.states[scene.number]
-    if not state.until:
+    if not state.entered:
         return "killed before anything was written"
-    last = trace.operations[state.until - 1]
-    if state.cut is not None and state.until == state.operations:
+    last = trace.operations[state.entered - 1]
+    if state.cut is not None and state.entered == state.operations:
         return f"killed in the middle of: {last.text} ({state.cut} of {last.size} bytes)"
     if state.lost:
         return f"power lost after: {last.text}, without {state.lost}"

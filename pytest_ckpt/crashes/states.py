@@ -43,6 +43,7 @@ def states(
         ends: when saves were seen to have ended, in nanoseconds since the epoch.
     """
     found: dict[tuple[object, ...], CrashState] = {}
+    last: dict[tuple[object, ...], int] = {}
     kept: set[str] = set()
     kills = _all(log, FileSystem(initial, read, log.data))
     for state, files in chain(kills, unplugged(log, FileSystem(initial, read, log.data), sorted(ends))):
@@ -54,7 +55,11 @@ def states(
                     kept.add(keep(file.content))
             found[key] = replace(state, tree=tree)
         if state.lost == found[key].lost:
-            found[key] = replace(found[key], until=state.operations)
+            lasts = key in last and last[key] >= state.operations - 1
+            entered = found[key].entered if lasts else state.operations
+            found[key] = replace(found[key], until=state.operations, entered=entered)
+            if state.cut is None:
+                last[key] = state.operations
     return tuple(found.values())
 
 

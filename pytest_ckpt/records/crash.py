@@ -16,6 +16,7 @@ class CrashState(Record):
     Attributes:
         operations: how many of the run's operations had begun when it was first there.
         until: how many had begun when it was last there.
+        entered: how many had begun when that time began: the last of them made it, others up to `until` changed nothing.
         cut: how many bytes of the last one's write had arrived; None if all.
         undone: which of the earlier operations, each the last of its thread, had not been carried out yet.
         lost: what a power failure has lost beside that, such as `the bytes of model.safetensors`; empty for a kill.
@@ -24,6 +25,7 @@ class CrashState(Record):
 
     operations: int
     until: int = 0
+    entered: int = 0
     cut: int | None = None
     undone: tuple[int, ...] = ()
     lost: str = ""

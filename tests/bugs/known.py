@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Final
 
 from packaging.specifiers import SpecifierSet
@@ -47,8 +47,15 @@ class Bug:
 
     @property
     def is_here(self) -> bool:
-        """Whether the installed releases have it."""
-        return all(SpecifierSet(releases).contains(version(name)) for name, releases in self.affected.items())
+        """Whether the installed releases have it; what is not installed has no bugs."""
+        return all(_is_installed(name, releases) for name, releases in self.affected.items())
+
+
+def _is_installed(name: str, releases: str) -> bool:
+    try:
+        return SpecifierSet(releases).contains(version(name))
+    except PackageNotFoundError:
+        return False
 
 
 #: Where a bug is open there is no upper bound; a lower one is given where older releases are known not to have it.
@@ -394,6 +401,16 @@ BUGS: Final[tuple[Bug, ...]] = (
         contract="crash_safe",
         sentence="in N of M states that a kill can leave there is no whole checkpoint any more, though step 4 had been saved",
         step=4,
+        component="steps",
+        says=("deleted before the new one is whole",),
+    ),
+    Bug(
+        id="MM-01",
+        affected={"mmengine": ">=0.7.4"},  # 0.7.3 deletes when it has saved
+        source="https://github.com/open-mmlab/mmengine/blob/v0.10.7/mmengine/hooks/checkpoint_hook.py",
+        contract="crash_safe",
+        sentence="in N of M states that a kill can leave there is no whole checkpoint any more, though step 2 had been saved",
+        step=2,
         component="steps",
         says=("deleted before the new one is whole",),
     ),

@@ -26,8 +26,8 @@ Published bugs of training frameworks, each run as a real job by a test of this 
 the contract has to find it and to name the step and the component; on the others, and in the same job without the bug,
 it has to find nothing. `ckpt_run` stands where no contract states the promise and the test compares by hand.
 
-The tests run with transformers 4.40.2, 4.46.3, 4.57.6 and the newest, and with Lightning 2.4.0, 2.5.5 and the newest;
-bounds between these are as published.
+The tests run with transformers 4.40.2, 4.46.3, 4.57.6 and the newest, with Lightning 2.4.0, 2.5.5 and the newest, and with
+mmengine 0.10.7; bounds between these are as published.
 
 | Bug | What goes wrong | Releases | Fixed in | Contract | Names | What it says |
 | --- | --- | --- | --- | --- | --- | --- |

@@ -71,6 +71,53 @@ def test_acc_02_deletes_before_it_saves(shows: Shows) -> None:
     shows.not_with(accelerated(2), CrashSafe())
 
 
+class Net(torch.nn.Linear):
+    """A model that mmengine's Runner can train."""
+
+    def train_step(self, data: torch.Tensor, optim_wrapper: Any) -> dict[str, torch.Tensor]:
+        """Train on a batch."""
+        loss = self(data).pow(2).mean()
+        optim_wrapper.update_params(loss)
+        return {"loss": loss.detach()}
+
+
+def engined(limit: int) -> Callable[[Job], None]:
+    """Return a run of mmengine that keeps so many checkpoints, and goes on from what `last_checkpoint` names."""
+
+    def train(job: Job) -> None:
+        engine: Any = importlib.import_module("mmengine.runner")
+        torch.manual_seed(0)
+        data: Any = torch.randn(32, 8, generator=torch.Generator().manual_seed(0))
+        last = Path(job.dir, "last_checkpoint")
+        if job.restarting and last.exists() and not last.read_text(encoding="utf-8"):
+            # mmengine empties it before it writes it, and starts from no empty one; the newest checkpoint is whole by then
+            last.write_text(str(max(Path(job.dir).glob("iter_*.pth"))), encoding="utf-8")
+        saves = {"type": "CheckpointHook", "interval": 2, "by_epoch": False, "max_keep_ckpts": limit}
+        engine.Runner(
+            model=Net(8, 1),
+            work_dir=str(job.dir),
+            train_dataloader=torch.utils.data.DataLoader(data, batch_size=4),
+            train_cfg={"type": "IterBasedTrainLoop", "max_iters": 6},
+            optim_wrapper={"optimizer": {"type": "SGD", "lr": 0.1}},
+            default_hooks={"checkpoint": saves, "logger": None},
+            resume=job.restarting,
+            log_level="ERROR",
+            randomness={"seed": 0},
+        ).train()
+
+    return train
+
+
+@pytest.mark.filterwarnings("default")  # mmengine calls what torch and Python have deprecated
+def test_mm_01_deletes_before_it_saves(shows: Shows, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `max_keep_ckpts=1` the old checkpoint is deleted before the new one is written: a kill between leaves none."""
+    pytest.importorskip("mmengine.runner")
+    importlib.import_module("matplotlib.backends.backend_agg")  # once here, with the runner, not in each run
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")  # it loads its own files with a bare torch.load
+    shows("MM-01", engined(1), CrashSafe())
+    shows.not_with(engined(2), CrashSafe())
+
+
 def distributed(place: Callable[[int], str]) -> Callable[[Job], None]:
     """Return a loop that saves by torch.distributed.checkpoint, and loads what has the file that is written last."""
 

@@ -118,6 +118,15 @@ def delete_first(state: State, folder: Path) -> None:
     (folder / "new.tmp").replace(folder / f"step{state['step']}.pt")
 
 
+def delete_first_durably(state: State, folder: Path) -> None:
+    """Make room, and do two things that change nothing before the new checkpoint is there."""
+    for path in numbered(folder):
+        path.unlink()
+    sync(folder)
+    folder.mkdir(exist_ok=True)
+    torch.save(state, folder / f"step{state['step']}.pt")
+
+
 def delete_last(state: State, folder: Path) -> None:
     """Keep the old checkpoint until the new one is there."""
     torch.save(state, folder / "new.tmp")
@@ -218,6 +227,9 @@ BREAKS_WHEN_KILLED = [
     ),
     pytest.param(
         delete_first, newest, ("no whole checkpoint any more", "unlink step", "deleted before"), id="deleted first"
+    ),
+    pytest.param(
+        delete_first_durably, newest, ("killed after: unlink step", "deleted before"), id="deleted first, durably"
     ),
     pytest.param(grown, newest, ("a restart fails though step2.pt is whole", "EOFError"), id="a cut file is taken"),
     pytest.param(grown, readable_or_new, ("begins from scratch though step2.pt is whole",), id="from scratch"),

@@ -73,6 +73,15 @@ def test_states_are_those_between_the_operations() -> None:
     assert [0, 1, 2, 5] == [one.operations for one in found if not one.lost]
 
 
+def test_a_state_is_known_by_the_operation_that_made_it() -> None:
+    """What changes nothing makes it last; where it is there once more, the operation that made it again counts."""
+    idle = Operation(kind="sync", path="a", inode=1), Operation(kind="mkdir", path="a")
+    lasting, _ = all_states(log_of(*made("a"), *idle))
+    assert [(0, 0), (1, 1), (2, 4)] == [(one.entered, one.until) for one in lasting if not one.lost]
+    again, _ = all_states(log_of(*made("a"), Operation(kind="unlink", path="a"), Operation(kind="sync_all", path="")))
+    assert [(3, 4), (1, 1), (2, 2)] == [(one.entered, one.until) for one in again if not one.lost]
+
+
 def test_a_long_write_is_cut_between_pages() -> None:
     """One page, half of them, all but the last; a short one arrives as a whole."""
     found, contents = all_states(log_of(*made("a", size=10 * 4096 + 1)))
