@@ -99,10 +99,11 @@ class _AfterCrash(OnRequest):
             return inconclusive(self.name, explain_crashing.nothing_tried(len(concerned)))
         wrong = [(scene, found) for scene, found in tried if self._is_wrong(scene, found, traced.last_step)]
         saved = {scene.number for scene, found in tried if found.way == "newest" and found.step}
-        gaps = [scene for scene in concerned if scene.is_gap and scene.number not in saved]
+        did = {scene.number: found for scene, found in tried}
+        gaps = [(scene, did.get(scene.number)) for scene in concerned if scene.is_gap and scene.number not in saved]
         findings = [
-            *explain_crashing.gaps(gaps, len(concerned), traced),
-            *explain_crashing.restarts(wrong, len(tried), traced),
+            *explain_crashing.gaps(gaps, [scene.number for scene in concerned], traced),
+            *explain_crashing.restarts(wrong, list(did), traced, evidence.advisor),
         ]
         left_out = explain_crashing.left_out(self.name, len(tried), len(concerned))
         if findings:
