@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from pytest_ckpt.contracts.crash_causes import how_to_find, why, why_gone
 from pytest_ckpt.contracts.crash_table import state_rows
 from pytest_ckpt.contracts.explain_latest import went_on
 from pytest_ckpt.contracts.explain_power import DURABLE, why_unsynced
@@ -28,11 +29,6 @@ _FILES: Final = 6
 _WIDEST: Final = 160
 
 _Tried: TypeAlias = "tuple[CrashScene, Restarted]"
-
-_ATOMIC: Final = (
-    "write under another name beside it, fsync, and give it its name by one rename when it is whole; or write one file "
-    "last, and have the search pass over what lacks it."
-)
 
 
 def not_traced(run: RunRecord) -> Finding:
@@ -82,7 +78,7 @@ def no_such_state(numbers: Sequence[int], known: int) -> Finding:
     )
 
 
-def gaps(broken: Sequence[Broken], looked_at: Sequence[int], traced: RunRecord) -> Iterator[Finding]:
+def gaps(broken: Sequence[Broken], looked_at: Sequence[int], traced: RunRecord, advisor: Advisor) -> Iterator[Finding]:
     """Describe the moments at which nothing is whole though something had been saved.
 
     Args:
@@ -99,9 +95,7 @@ def gaps(broken: Sequence[Broken], looked_at: Sequence[int], traced: RunRecord) 
         rows=tuple(state_rows(broken, looked_at, trace)),
         cause=why_unsynced(trace, trace.states[first.number])
         if first.by_power
-        else "the old checkpoint is deleted before the new one is whole."
-        if removed
-        else "the new checkpoint is written over the old one.",
+        else why_gone(first, traced, advisor, removed=removed),
         fix=DURABLE
         if first.by_power
         else "delete the old one after the new one is whole."
@@ -135,8 +129,8 @@ def _of_alike(group: Sequence[_Tried], tried: Sequence[int], traced: RunRecord, 
     return Finding(
         title=f"in {len(group)} of {_states(len(tried))} that {_crash(scene)} can leave, {_what(found, scene)}",
         rows=(*state_rows(group, tried, trace), *_one_of(group, traced, trace)),
-        cause=why_unsynced(trace, trace.states[scene.number]) if scene.by_power else _why(found),
-        fix=DURABLE if scene.by_power else _how_to_find(found, newest, advisor),
+        cause=why_unsynced(trace, trace.states[scene.number]) if scene.by_power else why(found, scene, traced, advisor),
+        fix=DURABLE if scene.by_power else how_to_find(found, newest, advisor),
         step=scene.step + 1,
         component=found.difference.component if found.difference is not None else "runs",
         checkpoint="" if newest is None else newest.identity,
@@ -173,24 +167,6 @@ def _what(found: Restarted, scene: CrashScene) -> str:
 
 def _is_plural(found: Restarted) -> bool:
     return found.difference is not None and found.difference.component.endswith("s")
-
-
-def _why(found: Restarted) -> str:
-    if found.difference is not None:
-        return f"a file that is not there yet is taken for one that was never saved: {found.difference.component}."
-    return {
-        "refused": "the search takes the newest name, and does not look whether what lies there is whole.",
-        "older": "the search passes over what had been saved wholly, or it has been named elsewhere too late.",
-        "scratch": "what can't be read, or is not found, counts as a first start.",
-        "idle": "the job takes what it found for the end of the run.",
-    }.get(found.way, "an unfinished file is read as far as it goes.")
-
-
-def _how_to_find(found: Restarted, newest: Checkpoint | None, advisor: Advisor) -> str:
-    """Say how to save, or to search, so that what is unfinished does not lie in the way."""
-    if newest is None or found.way not in {"refused", "newest", "elsewhere"}:
-        return _ATOMIC
-    return advisor.component("crash", newest).fix or _ATOMIC
 
 
 def _crash(scene: CrashScene) -> str:
