@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from pytest_ckpt.contracts import explain_crashing, explain_latest
@@ -10,17 +10,19 @@ from pytest_ckpt.contracts.arguments import check_flags, check_most
 from pytest_ckpt.contracts.base import OnRequest
 from pytest_ckpt.contracts.crash_choice import chosen
 from pytest_ckpt.contracts.crash_scenes import crash_scenes
+from pytest_ckpt.contracts.explain_publishing import arrivals, without_restart
 from pytest_ckpt.contracts.restarts import Choice, Restarted, own_of, went_on_from
 from pytest_ckpt.errors import InvalidArgument
 from pytest_ckpt.records.experiment import TRACED, Experiment, restart_after_crash
 from pytest_ckpt.records.verdict import Verdict, held, inconclusive, not_applicable, violated
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from pytest_ckpt.contracts.base import Evidence
+    from pytest_ckpt.contracts.base import Advisor, Evidence
     from pytest_ckpt.contracts.crash_scenes import CrashScene
     from pytest_ckpt.records.run import RunRecord
+    from pytest_ckpt.records.verdict import Finding
 
 
 @dataclass(frozen=True)
@@ -84,11 +86,28 @@ class _AfterCrash(OnRequest):
             return inconclusive(self.name, explain_latest.nothing_to_find(evidence.baseline))
         run = evidence.runs[restart_after_crash(intact.number)]
         found = Restarted.of(run, intact, evidence.baseline)
-        if found.way in {"scratch", "idle"} and "restarting" not in run.asked:
-            return inconclusive(self.name, explain_latest.does_not_search(intact.newest))
-        if found.way != "newest":
-            return inconclusive(self.name, explain_crashing.not_from_intact(found, intact.newest, intact.step))
-        return self._of_states(evidence, traced, scenes)
+        if found.way == "newest":
+            return self._of_states(evidence, traced, scenes)
+        gone = list(self._gaps(scenes, {}, traced, evidence.advisor))
+        if gone:
+            return violated(self.name, *gone)
+        unasked = found.way in {"scratch", "idle"} and "restarting" not in run.asked
+        undecided = (
+            explain_latest.does_not_search(intact.newest)
+            if unasked
+            else explain_crashing.not_from_intact(found, intact.newest, intact.step)
+        )
+        rows = without_restart(traced, evidence.advisor, by_power=self.by_power)
+        return inconclusive(self.name, replace(undecided, rows=tuple(rows)))
+
+    def _gaps(
+        self, scenes: Sequence[CrashScene], did: Mapping[int, Restarted], traced: RunRecord, advisor: Advisor
+    ) -> Iterable[Finding]:
+        """Tell where nothing is whole any more, which is certain without any restart; none goes on from there either."""
+        concerned = self._concerned(scenes)
+        tried = [(scene, did.get(scene.number)) for scene in concerned if scene.is_gap]
+        gaps = [(scene, found) for scene, found in tried if found is None or found.way != "newest" or not found.step]
+        return explain_crashing.gaps(gaps, [scene.number for scene in concerned], traced, advisor)
 
     def _of_states(self, evidence: Evidence, traced: RunRecord, scenes: Sequence[CrashScene]) -> Verdict:
         concerned = self._concerned(scenes)
@@ -98,16 +117,16 @@ class _AfterCrash(OnRequest):
         if concerned and not tried:
             return inconclusive(self.name, explain_crashing.nothing_tried(len(concerned)))
         wrong = [(scene, found) for scene, found in tried if self._is_wrong(scene, found, traced.last_step)]
-        saved = {scene.number for scene, found in tried if found.way == "newest" and found.step}
-        gaps = [scene for scene in concerned if scene.is_gap and scene.number not in saved]
+        did = {scene.number: found for scene, found in tried}
         findings = [
-            *explain_crashing.gaps(gaps, len(concerned), traced),
-            *explain_crashing.restarts(wrong, len(tried), traced),
+            *self._gaps(scenes, did, traced, evidence.advisor),
+            *explain_crashing.restarts(wrong, list(did), traced, evidence.advisor),
         ]
         left_out = explain_crashing.left_out(self.name, len(tried), len(concerned))
         if findings:
             return violated(self.name, *findings, notes=left_out)
-        return held(self.name, explain_crashing.holds(tried, len(concerned), by_power=self.by_power), *left_out)
+        moved = () if self.by_power else arrivals(traced, evidence.advisor)
+        return held(self.name, explain_crashing.holds(tried, len(concerned), by_power=self.by_power), *left_out, *moved)
 
     def _of_no_such_state(self, known: int) -> Verdict:
         """Tell of states that are asked for by their numbers, and are none of this contract's."""

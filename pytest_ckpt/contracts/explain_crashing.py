@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from pytest_ckpt.contracts.crash_causes import how_to_find, why, why_gone
+from pytest_ckpt.contracts.crash_table import state_rows
 from pytest_ckpt.contracts.explain_latest import went_on
 from pytest_ckpt.contracts.explain_power import DURABLE, why_unsynced
 from pytest_ckpt.records.verdict import Finding
@@ -12,26 +14,21 @@ from pytest_ckpt.records.verdict import Finding
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from pytest_ckpt.contracts.base import Advisor
     from pytest_ckpt.contracts.crash_scenes import CrashScene
+    from pytest_ckpt.contracts.crash_table import Broken
     from pytest_ckpt.contracts.restarts import Restarted
     from pytest_ckpt.records.checkpoint import Checkpoint
     from pytest_ckpt.records.crash import CrashState, Trace
     from pytest_ckpt.records.run import RunRecord
     from pytest_ckpt.records.tree import Tree
 
-#: How many moments of one kind are listed.
-_ROWS: Final = 4
 #: How many files are listed of what lies in the way.
 _FILES: Final = 6
 #: How many characters of an error are shown.
 _WIDEST: Final = 160
 
 _Tried: TypeAlias = "tuple[CrashScene, Restarted]"
-
-_ATOMIC: Final = (
-    "write under another name beside it, fsync, and give it its name by one rename when it is whole; or write one file "
-    "last, and have the search pass over what lacks it."
-)
 
 
 def not_traced(run: RunRecord) -> Finding:
@@ -81,21 +78,24 @@ def no_such_state(numbers: Sequence[int], known: int) -> Finding:
     )
 
 
-def gaps(scenes: Sequence[CrashScene], looked_at: int, traced: RunRecord) -> Iterator[Finding]:
-    """Describe the moments at which nothing is whole though something had been saved."""
-    if not scenes or traced.trace is None:
+def gaps(broken: Sequence[Broken], looked_at: Sequence[int], traced: RunRecord, advisor: Advisor) -> Iterator[Finding]:
+    """Describe the moments at which nothing is whole though something had been saved.
+
+    Args:
+        broken: these moments, with what a restart did where one was tried.
+        looked_at: the numbers of all states that were looked at.
+    """
+    if not broken or traced.trace is None:
         return
-    trace, first = traced.trace, scenes[0]
+    trace, first = traced.trace, broken[0][0]
     removed = trace.operations[trace.states[first.number].entered - 1].kind in {"unlink", "rmdir", "depart", "rename"}
     yield Finding(
-        title=f"in {len(scenes)} of {_states(looked_at)} that {_crash(first)} can leave there is no whole checkpoint any more, "
-        f"though step {first.had} had been saved",
-        rows=tuple((f"state {one.number}", f"{moment(trace, one)}: step {one.had} is lost") for one in scenes[:_ROWS]),
+        title=f"in {len(broken)} of {_states(len(looked_at))} that {_crash(first)} can leave there is no whole checkpoint any "
+        f"more, though step {first.had} had been saved",
+        rows=tuple(state_rows(broken, looked_at, trace)),
         cause=why_unsynced(trace, trace.states[first.number])
         if first.by_power
-        else "the old checkpoint is deleted before the new one is whole."
-        if removed
-        else "the new checkpoint is written over the old one.",
+        else why_gone(first, traced, advisor, removed=removed),
         fix=DURABLE
         if first.by_power
         else "delete the old one after the new one is whole."
@@ -103,34 +103,34 @@ def gaps(scenes: Sequence[CrashScene], looked_at: int, traced: RunRecord) -> Ite
         else "write to another name in the same directory, fsync, and rename it to the old one's name when it is whole.",
         step=first.had,
         component="steps",
-        states=tuple(scene.number for scene in scenes),
+        states=tuple(scene.number for scene, _ in broken),
     )
 
 
-def restarts(wrong: Sequence[_Tried], tried: int, traced: RunRecord) -> Iterator[Finding]:
-    """Describe what restarts did that they must not do, alike ones together."""
+def restarts(wrong: Sequence[_Tried], tried: Sequence[int], traced: RunRecord, advisor: Advisor) -> Iterator[Finding]:
+    """Describe what restarts did that they must not do, alike ones together.
+
+    Args:
+        tried: the numbers of all states in which the job was started again.
+    """
     groups: dict[tuple[str, str], list[_Tried]] = defaultdict(list)
     for scene, found in wrong:
         component = found.difference.component if found.difference is not None else ""
         groups[found.way, component].append((scene, found))
     for group in sorted(groups.values(), key=len, reverse=True):
-        yield _of_alike(group, tried, traced)
+        yield _of_alike(group, tried, traced, advisor)
 
 
-def _of_alike(group: Sequence[_Tried], tried: int, traced: RunRecord) -> Finding:
+def _of_alike(group: Sequence[_Tried], tried: Sequence[int], traced: RunRecord, advisor: Advisor) -> Finding:
     scene, found = group[0]
     trace = traced.trace
     assert trace is not None  # noqa: S101 - the contract has looked
     newest = scene.newest
     return Finding(
-        title=f"in {len(group)} of {_states(tried)} that {_crash(scene)} can leave, {_what(found, scene)}",
-        rows=(
-            *(_messages(group, traced, trace) if found.way == "refused" else _moments(group, trace)),
-            ("newest whole", "none" if newest is None else f"{newest.path}, step {scene.step}"),
-            *_in_the_way(trace.states[scene.number], newest, trace.states[0].tree),
-        ),
-        cause=why_unsynced(trace, trace.states[scene.number]) if scene.by_power else _why(found),
-        fix=DURABLE if scene.by_power else _ATOMIC,
+        title=f"in {len(group)} of {_states(len(tried))} that {_crash(scene)} can leave, {_what(found, scene)}",
+        rows=(*state_rows(group, tried, trace), *_one_of(group, traced, trace)),
+        cause=why_unsynced(trace, trace.states[scene.number]) if scene.by_power else why(found, scene, traced, advisor),
+        fix=DURABLE if scene.by_power else how_to_find(found, newest, advisor),
         step=scene.step + 1,
         component=found.difference.component if found.difference is not None else "runs",
         checkpoint="" if newest is None else newest.identity,
@@ -138,24 +138,16 @@ def _of_alike(group: Sequence[_Tried], tried: int, traced: RunRecord) -> Finding
     )
 
 
-def _moments(group: Sequence[_Tried], trace: Trace) -> Iterator[tuple[str, str]]:
-    """Yield when some of the states are there."""
-    shown = min(len(group), _ROWS)
-    for place in sorted({round(turn * (len(group) - 1) / max(1, shown - 1)) for turn in range(shown)}):
-        scene = group[place][0]
-        yield f"state {scene.number}", moment(trace, scene)
-
-
-def _messages(group: Sequence[_Tried], traced: RunRecord, trace: Trace) -> Iterator[tuple[str, str]]:
-    """Yield with which errors restarts failed, how often, and when first."""
-    by_error: dict[str, list[_Tried]] = defaultdict(list)
-    for scene, found in group:
-        by_error[found.message.partition(":")[0]].append((scene, found))
-    for alike in sorted(by_error.values(), key=len, reverse=True)[:_ROWS]:
-        scene, found = alike[0]
-        message = found.message.replace(f"{traced.directory}/", "").replace(traced.directory, "its directory")
-        yield _states(len(alike)), message if len(message) <= _WIDEST else f"{message[:_WIDEST]}..."
-        yield f"state {scene.number}", f"the first, {moment(trace, scene)}"
+def _one_of(group: Sequence[_Tried], traced: RunRecord, trace: Trace) -> Iterator[tuple[str, str]]:
+    """Yield what lay in the directory in one of the states, and with which error a restart failed, the most frequent."""
+    errors = Counter(found.message.partition(":")[0] for _, found in group)
+    most = errors.most_common(1)[0][0]
+    scene, found = next((scene, found) for scene, found in group if found.message.partition(":")[0] == most)
+    message = found.message.replace(f"{traced.directory}/", "").replace(traced.directory, "its directory")
+    told = message if len(message) <= _WIDEST else f"{message[:_WIDEST]}..."
+    there = _in_the_way(trace.states[scene.number], scene.newest, trace.states[0].tree)
+    for number, text in enumerate(filter(None, [told, there])):
+        yield "" if number else f"state {scene.number}", text
 
 
 def _what(found: Restarted, scene: CrashScene) -> str:
@@ -163,7 +155,7 @@ def _what(found: Restarted, scene: CrashScene) -> str:
     beside = "" if scene.newest is None else f" though {scene.newest.path} is whole"
     if found.difference is not None:
         differs = f"{found.difference.component} of its first step {'are' if _is_plural(found) else 'is'} not"
-        return f"a restart goes on from step {scene.step} in a wrong state and says nothing: {differs} as after an intact save"
+        return f"a restart goes on from step {found.step} in a wrong state and says nothing: {differs} as after an intact save"
     lost = scene.step - (found.step or 0)
     return {
         "refused": f"a restart fails{beside}",
@@ -177,37 +169,12 @@ def _is_plural(found: Restarted) -> bool:
     return found.difference is not None and found.difference.component.endswith("s")
 
 
-def _why(found: Restarted) -> str:
-    if found.difference is not None:
-        return f"a file that is not there yet is taken for one that was never saved: {found.difference.component}."
-    return {
-        "refused": "the search takes the newest name, and does not look whether what lies there is whole.",
-        "older": "the search passes over what had been saved wholly, or it has been named elsewhere too late.",
-        "scratch": "what can't be read, or is not found, counts as a first start.",
-        "idle": "the job takes what it found for the end of the run.",
-    }.get(found.way, "an unfinished file is read as far as it goes.")
-
-
 def _crash(scene: CrashScene) -> str:
     return "a power failure" if scene.by_power else "a kill"
 
 
-def moment(trace: Trace, scene: CrashScene) -> str:
-    """Say when a state is there, by the operation that made it."""
-    state = trace.states[scene.number]
-    if not state.entered:
-        return "killed before anything was written"
-    last = trace.operations[state.entered - 1]
-    if state.cut is not None and state.entered == state.operations:
-        return f"killed in the middle of: {last.text} ({state.cut} of {last.size} bytes)"
-    if state.lost:
-        return f"power lost after: {last.text}, without {state.lost}"
-    late = "".join(f", but not yet: {trace.operations[number].text}" for number in state.undone[:1])
-    return f"killed after: {last.text}{late}"
-
-
-def _in_the_way(state: CrashState, newest: Checkpoint | None, before: Tree) -> Iterator[tuple[str, str]]:
-    """Yield what else lies in the directory, of the newest folder there."""
+def _in_the_way(state: CrashState, newest: Checkpoint | None, before: Tree) -> str:
+    """Say what else lies in the directory, of the newest folder there."""
     whole = () if newest is None else (newest.path, *newest.others)
     rest = [
         entry
@@ -217,15 +184,15 @@ def _in_the_way(state: CrashState, newest: Checkpoint | None, before: Tree) -> I
     ]
     last = max(rest, key=lambda entry: entry.mtime_ns, default=None)
     if last is None:
-        return
+        return ""
+    there = "there lies" if newest is None else f"beside {newest.path} lies"
     top = last.path.partition("/")[0]
     if last.path == top and last.kind == "file":
-        yield "beside it", f"{top} ({last.size} bytes)"
-        return
+        return f"{there} {top} ({last.size} bytes)"
     files = [entry for entry in rest if entry.kind == "file" and entry.path.startswith(f"{top}/")]
     names = [f"{entry.path.removeprefix(top + '/')} ({entry.size} bytes)" for entry in files[:_FILES]]
     more = f" and {len(files) - _FILES} more" if len(files) > _FILES else ""
-    yield "beside it", f"{top}: {', '.join(names)}{more}" if names else f"{top}, empty"
+    return f"{there} {top} with {', '.join(names)}{more}" if names else f"{there} {top}, empty"
 
 
 def _states(count: int) -> str:

@@ -31,9 +31,11 @@ def why_unsynced(trace: Trace, state: CrashState) -> str:
     if not synced:
         return "no file is synced: what the kernel had not written back by itself is lost, and the names are there."
     if times and written and times[-1] < written[-1]:
-        return f"{path} was synced before all its bytes had been written: they were still in a buffer of the program."
+        both = f"operations {times[-1] + 1} and {written[-1] + 1}"
+        return f"{path} was synced before all its bytes had been written ({both}): they were still in a buffer of the program."
     if written and not times:
-        return f"{path} is not synced before it gets its name, or before what replaces it goes."
+        last = f"written by operation {written[-1] + 1}"
+        return f"{path}, {last}, is not synced before it gets its name, or before what replaces it goes."
     return "not all that was written is synced before it gets its name, or before what it replaces goes."
 
 

@@ -44,7 +44,7 @@ def is_below(path: str | None, folder: str | None) -> bool:
 
 
 def _touches(operation: Operation, names: Collection[str]) -> bool:
-    return operation.path in names or operation.target in names
+    return operation.path in names or (operation.target in names and operation.kind != "symlink")
 
 
 def _makes(operation: Operation, saved: Saved) -> bool:

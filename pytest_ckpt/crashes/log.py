@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple, TextIO
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple, TextIO
 
 from pytest_ckpt.crashes.target import has_left
 from pytest_ckpt.records.operation import Operation
@@ -13,6 +13,9 @@ from pytest_ckpt.records.operation import Operation
 if TYPE_CHECKING:
     from pathlib import Path
 
+
+#: Bytes of a line that may name a checkpoint.
+_LINE: Final = 1024
 
 #: Seconds after which an operation is taken for done, even if its thread was not seen anywhere else: local writes take less.
 _LONGEST: Final = 0.005
@@ -116,7 +119,10 @@ class Log:
             last[operation.thread] = len(operations)
             operations.append(operation)
         known = tuple(done.get(number, len(operations)) for number in range(len(operations)))
-        return cls(operations=tuple(operations), done=known, content=content)
+        with content.open("rb") as file:
+            return cls(
+                operations=tuple(_read(operation, file) for operation in operations), done=known, content=content
+            )
 
     def data(self, offset: int, size: int) -> bytes:
         """Return bytes that were written."""
@@ -127,3 +133,15 @@ class Log:
     def may_be_late(self, number: int) -> bool:
         """Say whether others were seen to begin before an operation was certainly done."""
         return self.done[number] > number + 1
+
+
+def _read(operation: Operation, content: BinaryIO) -> Operation:
+    """Return an operation with the line that it writes, where that is all."""
+    if operation.data is None or operation.offset or operation.size > _LINE:
+        return operation
+    content.seek(operation.data)
+    try:
+        text = content.read(operation.size).decode().strip()
+    except UnicodeDecodeError:
+        return operation
+    return replace(operation, says=text) if text.isprintable() else operation

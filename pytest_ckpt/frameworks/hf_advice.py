@@ -37,6 +37,11 @@ _ALWAYS: Final = {
         fix="before calling train(), compare global_step in trainer_state.json of the newest checkpoint with "
         "max_steps, and do not start a run again that is done.",
     ),
+    "crash": Advice(
+        fix="the Trainer's own search takes the highest number. trainer_state.json is written last: let a search of yours pass "
+        "over directories that lack it, or in which it can't be read, and give train(resume_from_checkpoint=...) what it "
+        "finds; the page on surviving a crash has one."
+    ),
     "latest": Advice(
         cause="transformers loads optimizer.pt and scheduler.pt only where both are there, and rng_state.pth only where "
         "it is there; without them it starts those anew and says nothing."
@@ -60,8 +65,8 @@ def version_of(text: str) -> tuple[int, ...]:
 def component(name: str, checkpoint: Checkpoint, facts: FrameworkFacts) -> Advice:
     """Explain why a component, or the number of steps, differs after a resume.
 
-    Or why too few were saved (`count`), the interval does not fit (`aligned`), files are missing (`files`), or the best is
-    not found in a moved directory (`moved`).
+    Or why too few were saved (`count`), the interval does not fit (`aligned`), files are missing (`files`), a save that was
+    killed lies in the way (`crash`), or the best is not found in a moved directory (`moved`).
     """
     by_settings = _by_settings(name, facts)
     if by_settings is not None:
@@ -95,7 +100,7 @@ def component(name: str, checkpoint: Checkpoint, facts: FrameworkFacts) -> Advic
 def _by_settings(name: str, facts: FrameworkFacts) -> Advice | None:
     """Answer what the settings and the release alone can answer."""
     match name:
-        case "changed" | "finished" | "latest":
+        case "changed" | "crash" | "finished" | "latest":
             return _ALWAYS[name]
         case "count":
             return _interval(facts)

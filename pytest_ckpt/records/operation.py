@@ -45,6 +45,7 @@ class Operation(Record):
         offset: where a file is changed, in bytes; None at its end.
         size: bytes changed, or the size to which a file is cut.
         data: where the bytes that are written begin in the log's file of bytes; None where there are none.
+        says: the line of text that is all that is written, such as the name of the newest checkpoint.
         empties: whether opening a file empties it.
         exclusive: whether it fails where there is something at the (second) path.
         parts: what arrives, where that is a directory: files and directories below it, parents first.
@@ -62,6 +63,7 @@ class Operation(Record):
     offset: int | None = None
     size: int = 0
     data: int | None = None
+    says: str = ""
     empties: bool = False
     exclusive: bool = False
     parts: tuple[Operation, ...] = ()

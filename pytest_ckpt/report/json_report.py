@@ -73,6 +73,7 @@ def _finding(finding: Finding) -> Data:
         "step": finding.step,
         "component": finding.component,
         "checkpoint": finding.checkpoint,
+        "states": list(finding.states),
     }
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from pytest_ckpt.report import timeline
 from pytest_ckpt.report.escaping import block, cell, code, plain
 from pytest_ckpt.report.items import by_test, count, sentence, word
-from pytest_ckpt.report.text import repeat, told_in_full
+from pytest_ckpt.report.text import first_state, repeat, told_in_full
 from pytest_ckpt.report.wrapping import table
 
 if TYPE_CHECKING:
@@ -167,6 +167,8 @@ def _verdict(item: ItemReport, row: Row) -> Iterator[str]:
     yield from (f"note: {plain(note)}" for note in (item.verdict.notes if item.verdict is not None else ()))
     yield from _steps(row)
     yield f"repeat: {code(repeat(item.nodeid))}"
+    states = () if item.verdict is None else first_state(item.verdict)
+    yield from (f"replay one state: {code(repeat(item.nodeid, state))}" for state in states)
 
 
 def _finding(finding: Finding, *, with_rows: bool) -> Iterator[str]:

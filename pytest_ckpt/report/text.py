@@ -55,11 +55,18 @@ def _lines(verdict: Verdict, result: JobResult, nodeid: str) -> Iterator[str]:
         yield from _labelled("kept", filter(None, directory_and_content(kept)))
     if nodeid:
         yield f"{_label('repeat')}{repeat(nodeid)}"
+        yield from (f"{_label('replay')}{repeat(nodeid, state)}" for state in first_state(verdict))
 
 
-def repeat(nodeid: str) -> str:
-    """Return the command that checks one contract again."""
-    return f"pytest --ckpt-contract {_quoted(nodeid)}"
+def repeat(nodeid: str, state: int | None = None) -> str:
+    """Return the command that checks one contract again, in all crash states or in one."""
+    alone = "" if state is None else f"--ckpt-crash {state} "
+    return f"pytest --ckpt-contract {alone}{_quoted(nodeid)}"
+
+
+def first_state(verdict: Verdict) -> tuple[int, ...]:
+    """Return the number of a crash state in which the job failed, if there is one."""
+    return next((finding.states[:1] for finding in verdict.findings if finding.states), ())
 
 
 def _findings(findings: Sequence[Finding], why: str) -> Iterator[str]:

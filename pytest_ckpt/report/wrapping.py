@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from itertools import accumulate
+from itertools import accumulate, groupby, zip_longest
 from textwrap import TextWrapper
 from typing import TYPE_CHECKING, Final
 from unicodedata import combining, east_asian_width
@@ -19,6 +19,10 @@ _TIE: Final = "\N{NO-BREAK SPACE}"
 _NARROWEST: Final = 16
 #: A label that is longer than this pushes its own text aside, not that of all other rows.
 _WIDEST_LABEL: Final = 20
+#: Texts of a row that has a label; a row of more has a column for each.
+_LABELLED: Final = 2
+#: Between two columns.
+_GAP: Final = "  "
 #: Lines of one row; what is longer, such as the names of a hundred files, hides the rest.
 _ROW: Final = 4
 
@@ -56,8 +60,14 @@ def _tied(text: str) -> str:
 def table(rows: Sequence[Sequence[str]], width: int, indent: str) -> Iterator[str]:
     """Yield the lines of a table: labels in a column of their own, the text beside them wrapped.
 
-    Rows without any label, such as those of a traceback, are text from the indent on.
+    Rows without any label, such as those of a traceback, are text from the indent on. Rows of more than two texts that follow
+    each other have a column for each.
     """
+    for is_wide, some in groupby(rows, lambda row: len(row) > _LABELLED):
+        yield from (_in_columns if is_wide else _labelled)(list(some), width, indent)
+
+
+def _labelled(rows: Sequence[Sequence[str]], width: int, indent: str) -> Iterator[str]:
     labels = ["   ".join(row[:-1]).rstrip() for row in rows]
     beside = min(max(map(columns, labels), default=0), _WIDEST_LABEL)
     for label, row in zip(labels, rows, strict=True):
@@ -65,6 +75,24 @@ def table(rows: Sequence[Sequence[str]], width: int, indent: str) -> Iterator[st
         first = f"{indent}{padded(label, beside)}   " if beside else indent
         rest = " " * (columns(indent) + beside + 3) if beside else f"{indent}{_leading_space(text)}  "
         yield from wrap(text, width, first=first, rest=rest, at_most=_ROW)
+
+
+def _in_columns(rows: Sequence[Sequence[str]], width: int, indent: str) -> Iterator[str]:
+    """Yield the lines of rows whose texts are wrapped in columns, the widest of which give way."""
+    sizes = [max(map(columns, texts)) for texts in zip_longest(*rows, fillvalue="")]
+    room = width - columns(indent) - len(_GAP) * (len(sizes) - 1)
+    while sum(sizes) > room and max(sizes) > _NARROWEST:
+        sizes[sizes.index(max(sizes))] -= 1
+    for row in rows:
+        cells = [_cell(text, size) for text, size in zip(row, sizes, strict=False)]
+        for texts in zip_longest(*cells, fillvalue=""):
+            line = (padded(text, size) for text, size in zip(texts, sizes, strict=False))
+            yield f"{indent}{_GAP.join(line)}".rstrip()
+
+
+def _cell(text: str, size: int) -> list[str]:
+    """Return the lines of a text in a column; a word that is wider is cut."""
+    return wrap(" ".join(cut_middle(word, size) for word in text.split(" ")), size, at_most=_ROW)
 
 
 def _leading_space(text: str) -> str:

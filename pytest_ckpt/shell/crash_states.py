@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_ckpt.records.experiment import TRACED, restart_after_crash
 from pytest_ckpt.report.crash_report import crash_report
+from pytest_ckpt.report.text import repeat
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,6 +40,6 @@ def keep_states(lab: Lab, test: str, verdicts: Sequence[Verdict]) -> tuple[str, 
                 text = crash_report(
                     number, traced.trace, verdict.contract, finding, lab.runs.get(restart_after_crash(number))
                 )
-                again = f'pytest --ckpt-contract --ckpt-crash {number} "{test}[{verdict.contract}]"'
+                again = repeat(f"{test}[{verdict.contract}]", number)
                 (here / "report.txt").write_text(f"{text}\nagain      {again}\n", encoding="utf-8")
     return (f"{folder}: the crash states, each as a directory with a report",) if folder.exists() else ()

@@ -392,7 +392,12 @@ BUGS: Final[tuple[Bug, ...]] = (
         step=3,
         component="runs",
         checkpoint="checkpoint-2",
-        says=("takes the newest name", "does not look whether what lies there is whole", "pass over what lacks it"),
+        says=(
+            "takes the newest name",
+            "does not look whether what lies there is whole",
+            "trainer_state.json is written last",
+            "pass over directories that lack it",
+        ),
     ),
     Bug(
         id="ACC-02",

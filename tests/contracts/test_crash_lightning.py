@@ -36,9 +36,11 @@ def train(job: Job) -> None:
 
 
 def test_on_one_file_system(judge: Judge) -> None:
-    """No kill costs anything."""
+    """No kill costs anything; that it may elsewhere is noted."""
     verdict = judge(train, CrashSafe())["crash_safe"]
     assert "held" == verdict.status, verdict
+    (note,) = verdict.notes
+    assert "a move is a copy, and a kill leaves a part of the file" in note
 
 
 @pytest.mark.skipif(not ELSEWHERE.is_dir(), reason="there is no other file system at hand")

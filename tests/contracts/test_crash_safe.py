@@ -229,7 +229,7 @@ BREAKS_WHEN_KILLED = [
         delete_first, newest, ("no whole checkpoint any more", "unlink step", "deleted before"), id="deleted first"
     ),
     pytest.param(
-        delete_first_durably, newest, ("killed after: unlink step", "deleted before"), id="deleted first, durably"
+        delete_first_durably, newest, ("unlink step", "deleted before"), id="deleted first, durably"
     ),
     pytest.param(grown, newest, ("a restart fails though step2.pt is whole", "EOFError"), id="a cut file is taken"),
     pytest.param(grown, readable_or_new, ("begins from scratch though step2.pt is whole",), id="from scratch"),
@@ -328,6 +328,11 @@ def test_a_trainer_of_transformers(judge: Judge) -> None:
     assert "violated" == verdict.status
     assert "a restart fails though checkpoint-2 is whole" in verdict.sentence
     assert "checkpoint-4/trainer_state.json" in told(verdict)
+    assert "trainer_state.json is written last: let a search of yours pass over" in verdict.findings[0].fix
+    heading, *rows = [row for row in verdict.findings[0].rows if len(row) > 2]
+    assert ("state", "newest whole", "killed in or after", "a restart") == heading
+    assert {"step 2 to 4"} == {row[1] for row in rows}  # what is alike in both saves is one row
+    assert "refused: JSONDecodeError" in {row[3] for row in rows}
     trace = judge.lab.runs[TRACED].trace
     assert trace is not None
     assert 70 <= len([state for state in trace.states if not state.lost])
@@ -357,6 +362,46 @@ def test_refusing_can_be_allowed(judge: Judge) -> None:
     """Where a person is to look after each crash, an error that says so is enough."""
     assert "held" == judge(loop(grown, newest), CrashSafe(fall_back=False))["crash_safe"].status
     assert "violated" == judge(loop(in_place, last), CrashSafe(fall_back=False))["crash_safe"].status
+
+
+def test_states_that_are_alike_share_a_row(judge: Judge) -> None:
+    """Those that follow each other, in each save; a row counts what it does not name, the last one what is in no row."""
+    finding = judge(loop(grown, newest, steps=16), CrashSafe())["crash_safe"].findings[0]
+    table = [row for row in finding.rows if len(row) > 2]
+    ((numbers, whole, done, outcome),) = table[1:]
+    assert "3, 5 and 5 more" == numbers
+    assert ("step 2 to 14", "open step4.pt, emptied", "refused: EOFError") == (whole, done, outcome)
+    assert not any(label.startswith("and ") for label, *_ in finding.rows)
+
+
+def test_more_sorts_of_states_than_rows(judge: Judge) -> None:
+    """The largest have a row, and the others are counted."""
+
+    def save(state: State, folder: Path) -> None:
+        here = folder / f"step{state['step']}"
+        here.mkdir()
+        for name in "abcdefgh":
+            (here / name).write_bytes(b"1")
+        torch.save(state, here / "state.pt")
+
+    def load(folder: Path) -> State | None:
+        here = max(folder.glob("step*"), default=None)
+        if here is None or (here / "state.pt").exists():
+            return None if here is None else dict(torch.load(here / "state.pt"))
+        raise (KeyError if len(list(here.iterdir())) % 2 else ValueError)(here.name)
+
+    finding = judge(loop(save, load), CrashSafe())["crash_safe"].findings[0]
+    (rest,) = [row for row in finding.rows if row[0].startswith("and ")]
+    assert 7 == len([row for row in finding.rows if len(row) > 2])
+    named = sum(map(numbers_in, (row[0] for row in finding.rows[1:7])))
+    assert len(finding.states) == named + int(rest[0].split()[1])
+
+
+def numbers_in(cell: str) -> int:
+    """Return how many states a row is about."""
+    named, _, more = cell.removesuffix(" more").partition(" and ")
+    ranges = [[int(number) for number in part.split("-")] for part in named.split(", ")]
+    return sum(one[-1] - one[0] + 1 for one in ranges) + int(more or 0)
 
 
 def test_a_few_of_many_states(judge: Judge) -> None:

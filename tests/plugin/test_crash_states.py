@@ -45,9 +45,13 @@ def test_a_broken_state_is_kept_and_tried_again(sessions: Sessions) -> None:
     kept = re.search(r"kept +(\S+/states)\n", output)
     assert kept is not None, output
     (state,) = Path(kept[1]).iterdir()
+    command = f'pytest --ckpt-contract --ckpt-crash {state.name} "test_jobs.py::test_job[crash_safe]"'
     report = (state / "report.txt").read_text(encoding="utf-8")
     assert "open last.pt, emptied\n    -- crash --\n" in report
     assert ["last.pt"] == [path.name for path in (state / "directory").iterdir()]
-    assert f'pytest --ckpt-contract --ckpt-crash {state.name} "test_jobs.py::test_job[crash_safe]"' in report
+    assert f"again      {command}\n" in report
+    assert "    state  newest whole  killed in or after     a restart\n" in output
+    assert f"    {state.name}      none          open last.pt, emptied  refused: EOFError\n" in output
+    assert f"  replay   {command}\n" in output
     again = sessions("--ckpt-contract", "--ckpt-crash", state.name, "test_jobs.py::test_job[crash_safe]").stdout.str()
     assert "in 1 of 1 state that a kill can leave" in again

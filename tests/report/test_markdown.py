@@ -247,6 +247,34 @@ repeat: `pytest --ckpt-contract "tests/test_checkpoints.py::test_sft[faithful]"`
     )
 
 
+def test_states_that_a_crash_left_are_a_table_and_a_command() -> None:
+    """The columns are aligned as in a terminal, and the first of the states can be tried again."""
+    rows = (
+        ("state", "newest whole", "a restart"),
+        ("31-46", "step 2", "refused: KeyError"),
+        ("state 31", "KeyError: 'a'"),
+    )
+    text = markdown.text([item(TEST, violated("crash_safe", Finding(title="it fails", rows=rows, states=(31, 32))))])
+
+    assert (
+        snapshot("""**it fails**
+
+```text
+state  newest whole  a restart
+31-46  step 2        refused: KeyError
+state 31   KeyError: 'a'
+```
+
+steps: `1 2 3 [4] 5 6 7 [8] 9 (10)`, lost: 9 to 10
+
+repeat: `pytest --ckpt-contract "tests/test_checkpoints.py::test_sft[crash_safe]"`
+
+replay one state: `pytest --ckpt-contract --ckpt-crash 31 "tests/test_checkpoints.py::test_sft[crash_safe]"`
+""")
+        == text[text.index("**it fails**") :]
+    )
+
+
 def test_an_odd_name_is_one_cell_and_one_line() -> None:
     """Parameters may hold what ends a cell, a span of code or a line."""
     text = markdown.text([item(f"tests/test_a.py::test_sft[{name}]", BROKEN) for name in TRICKY])

@@ -119,6 +119,17 @@ checkpoint contract broken: resumable
 """) == message(verdict)
 
 
+def test_a_state_that_a_crash_left_is_tried_again_by_a_command() -> None:
+    """The first in which the job failed; its test may be called by characters that a shell reads."""
+    verdict = violated("crash_safe", stale_finding(8), replace(stale_finding(12), states=(31, 32)))
+
+    lines = message(verdict, test="tests/test_a.py::test_b[$HOME]").splitlines()
+    assert [
+        "  repeat   pytest --ckpt-contract 'tests/test_a.py::test_b[$HOME-crash_safe]'",
+        "  replay   pytest --ckpt-contract --ckpt-crash 31 'tests/test_a.py::test_b[$HOME-crash_safe]'",
+    ] == lines[-2:]
+
+
 @given(st.lists(st.builds(optimizer_finding, st.integers(1, 9999)) | st.builds(stale_finding, st.integers(1, 9999))))
 def test_a_message_fits_a_screen(findings: list[Finding]) -> None:
     """However many findings there are, a message has at most 40 lines of 80 columns, its command aside."""

@@ -64,6 +64,24 @@ def test_a_long_label_pushes_its_own_text_only() -> None:
     )
 
 
+def test_rows_of_many_texts_have_columns() -> None:
+    """Each text is wrapped in its own column, the widest gives way, a word that is too long is cut; other rows are as ever."""
+    rows = [
+        ("state", "whole", "killed in or after", "a restart"),
+        ("1-9", "step 2", "rename new.tmp to a-very-long-name-of-a-file.safetensors", "refused: SafetensorError"),
+        ("and 3 more", "alike"),
+    ]
+
+    assert snapshot(
+        [
+            "  state  whole   killed in or after  a restart",
+            "  1-9    step 2  rename new.tmp to   refused:",
+            "                 a-ver..safetensors  SafetensorError",
+            "  and 3 more   alike",
+        ]
+    ) == list(table(rows, 55, "  "))
+
+
 def test_a_traceback_keeps_its_indentation() -> None:
     """Rows without labels are text from the indent on."""
     rows = [("", "Traceback (most recent call last):"), ("", '  File "train.py", line 3'), ("", "    raise ValueError")]
