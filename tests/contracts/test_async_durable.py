@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch.distributed.checkpoint.state_dict_saver import async_save
 
-from jobs import pl, saves
+from jobs import hf, pl, saves
 from pytest_ckpt.contracts.durable import AsyncDurable
 from pytest_ckpt.crashes.stopping import why_not
 
@@ -293,6 +293,13 @@ def test_a_job_that_saves_as_it_trains_is_no_case(judge: Judge) -> None:
     assert "not_applicable" == verdict.status
     assert "all that is saved is written by the thread that trains" == verdict.sentence
     assert not [experiment for experiment in judge.lab.runs if experiment.slowness is not None]
+
+
+@pytest.mark.filterwarnings("default")
+def test_transformers_is_no_case(judge: Judge) -> None:
+    """Its Trainer saves in the thread that trains."""
+    train = lambda job: job.train(hf.trainer(job, max_steps=4, save_steps=2))  # noqa: E731
+    assert "not_applicable" == verdict_of(judge, train).status
 
 
 def test_a_log_that_a_thread_writes_is_no_case(judge: Judge) -> None:
