@@ -265,6 +265,7 @@ class Lab:
             traced=experiment.is_traced,
             fault=experiment.fault,
             strike=experiment.strike,
+            slowness=experiment.slowness,
             updates=self.runs[BASELINE].updates_until(experiment.stop_after or 0) if BASELINE in self.runs else 0,
             frameworks=self.frameworks,
             skips=self.skips,

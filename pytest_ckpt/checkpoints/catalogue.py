@@ -217,6 +217,7 @@ def _describe(version: _Version, saves: Sequence[SaveEvent], read: Reader, table
             {entry.path: (contents[entry.path], entry.size) for entry in version.entries if entry.path in contents},
             table,
         ),
+        tensors={f"{path}:{one.key}": one.digest for path, found in contents.items() for one in found.tensors},
         wrapped=wrapped(contents, table),
         refused={path: names for path, content in contents.items() if (names := refused(content))},
     )

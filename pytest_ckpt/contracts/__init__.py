@@ -15,6 +15,7 @@ def builtin() -> tuple[type[Contract], ...]:
     from pytest_ckpt.contracts.completeness import Complete
     from pytest_ckpt.contracts.contents import Faithful
     from pytest_ckpt.contracts.crashing import CrashSafe, PowerSafe
+    from pytest_ckpt.contracts.durable import AsyncDurable
     from pytest_ckpt.contracts.failing import OnError
     from pytest_ckpt.contracts.filling import DiskFull
     from pytest_ckpt.contracts.latest import Latest
@@ -52,4 +53,5 @@ def builtin() -> tuple[type[Contract], ...]:
         PowerSafe,
         DiskFull,
         Preemptible,
+        AsyncDurable,
     )

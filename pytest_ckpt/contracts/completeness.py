@@ -109,17 +109,18 @@ def _usual_names(checkpoint: Checkpoint, run: RunRecord) -> tuple[list[str], int
     siblings = [other for other in run.written if other is not checkpoint and family(other) == family(checkpoint)]
     if len(siblings) < _SIBLINGS:
         return None
-    usual = set.intersection(*(set(map(_open_number, _names(other))) for other in siblings))
-    missing = sorted(usual - set(map(_open_number, _names(checkpoint))))
+    usual = set.intersection(*(set(map(open_number, _names(other))) for other in siblings))
+    missing = sorted(usual - set(map(open_number, _names(checkpoint))))
     return (missing, len(siblings)) if missing else None
 
 
 def family(checkpoint: Checkpoint) -> str:
     """Return the name that a checkpoint shares with those that are saved like it, their numbers left open."""
-    return _open_number(checkpoint.path)
+    return open_number(checkpoint.path)
 
 
-def _open_number(name: str) -> str:
+def open_number(name: str) -> str:
+    """Return a name in which all numbers are alike."""
     return _NUMBER.sub("N", name)
 
 

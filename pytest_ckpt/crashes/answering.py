@@ -97,7 +97,7 @@ def _kill(process: int) -> None:
         os.kill(process, signal.SIGKILL)
 
 
-def refused(noted: Path) -> tuple[Operation, ...]:
-    """Read which operations were refused, or at which a signal was sent."""
+def noted_in(noted: Path) -> tuple[Operation, ...]:
+    """Read which operations were refused, or abandoned, or at which a signal was sent."""
     lines = noted.read_text(encoding="utf-8").splitlines() if noted.exists() else []
     return tuple(Operation.from_json(json.loads(line)) for line in lines)

@@ -91,6 +91,6 @@ def be_traced(channel: socket.socket) -> None:
     made.program  # noqa: B018 - compiled now: the process must call nothing that is stopped before it is listened to
     listener = made.load()
     assert listener is not None  # noqa: S101 - the filter has the flag for it
-    socket.send_fds(channel, [b"t"], [listener.fileno()])
+    socket.send_fds(channel, [str(os.getpid()).encode()], [listener.fileno()])
     listener.close()
     channel.close()

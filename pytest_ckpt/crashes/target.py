@@ -68,10 +68,14 @@ class Target:
     @cached_property
     def rank(self) -> int | None:
         """The rank that the environment gives, with which its program was started."""
-        for entry in self._content("environ").split(b"\0"):
-            if entry.startswith(b"RANK=") and entry[5:].isdigit():
-                return int(entry[5:])
-        return None
+        return _rank_in(self._content("environ"))
+
+    @cached_property
+    def leads_rank(self) -> bool:
+        """Whether its process is the first of its rank: it has one, and not from the process that started it."""
+        with suppress(OSError):
+            return self.rank is not None and self.rank != _rank_in(self._content(f"../{self._status('PPid')}/environ"))
+        return False
 
     def memory(self, address: int, size: int) -> bytes:
         """Return bytes of its memory; fewer where that ends."""
@@ -165,9 +169,14 @@ class Target:
 
 
 class Targets:
-    """The threads that were seen in system calls last."""
+    """The threads that were seen in system calls last.
 
-    def __init__(self) -> None:
+    Args:
+        job: the process that was started first.
+    """
+
+    def __init__(self, job: int = 0) -> None:
+        self._job = job
         self._known: dict[int, Target] = {}
 
     def of(self, thread: int) -> Target:
@@ -181,6 +190,10 @@ class Targets:
     def knows(self, thread: int) -> bool:
         """Say whether a thread was seen before."""
         return thread in self._known
+
+    def is_background(self, target: Target) -> bool:
+        """Say whether a thread is beside those that train: the first of the job's process, and of each rank."""
+        return target.thread != target.process or (target.process != self._job and not target.leads_rank)
 
     def forget(self, thread: int) -> None:
         """Forget a thread, which may be another one by now, or run another program."""
@@ -197,6 +210,14 @@ class Targets:
         """Forget all."""
         for thread in list(self._known):
             self.forget(thread)
+
+
+def _rank_in(environment: bytes) -> int | None:
+    """Return the rank that an environment, as /proc shows it, gives."""
+    for entry in environment.split(b"\0"):
+        if entry.startswith(b"RANK=") and entry[5:].isdigit():
+            return int(entry[5:])
+    return None
 
 
 def has_left(thread: int, call: int) -> bool:

@@ -7,7 +7,8 @@ and whatever writes is seen, be it Python, C++, Rust or another program.
 from __future__ import annotations
 
 import errno
-import select
+import json
+import os
 import socket
 import threading
 import time
@@ -16,26 +17,24 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from pytest_ckpt.crashes.calls import DECODERS
+from pytest_ckpt.crashes.holding import Holding
 from pytest_ckpt.crashes.log import LogWriter
+from pytest_ckpt.crashes.notifying import notifications, respond
 from pytest_ckpt.crashes.place import Place
 from pytest_ckpt.crashes.seen import Seen
 from pytest_ckpt.crashes.stopping import EXECS
 from pytest_ckpt.crashes.target import Targets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from seccompy.notify import Listener, Notification
 
     from pytest_ckpt.records.operation import Operation
 
-#: linux/seccomp.h: how the listener and the threads wake each other.
-_SET_FLAGS: Final = 0x40082104
 #: What the tracer meets where the kernel will refuse the call as well, or the thread has gone.
 _REFUSED: Final = frozenset({errno.EBADF, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESRCH})
-#: Milliseconds without a call after which the log is written.
-_IDLE_MS: Final = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,16 +46,24 @@ class Tracing:
         folder: where the log is written: `operations.jsonl` and `bytes`.
         answer: is told of each operation, with how many were noted before, and returns the number of the error with which it
             is to fail, or 0; None lets all go on.
+        delay: seconds for which each operation is held back that a thread or process makes beside those that train, as on a slow
+            disk; the others go on.
     """
 
     root: Path
     folder: Path
     answer: Callable[[int, Operation], int] | None = None
+    delay: float = 0.0
 
     @property
     def operations(self) -> Path:
         """The file of the operations, a line each."""
         return self.folder / "operations.jsonl"
+
+    @property
+    def abandoned(self) -> Path:
+        """The file of the operations that were held back when their process ended; not there where none were."""
+        return self.folder / "abandoned.jsonl"
 
     @property
     def bytes(self) -> Path:
@@ -93,16 +100,16 @@ class Tracer:
 
         try:
             with self._channel:
-                _, fds, _, _ = socket.recv_fds(self._channel, 1, 1)
+                job, fds, _, _ = socket.recv_fds(self._channel, 32, 1)
             if not fds:
                 self.error = "the job's process ended before it could be traced"
                 return
             with Listener(fds[0]) as listener:
-                self._listen(listener)
+                self._listen(listener, int(job))
         except Exception as error:  # noqa: BLE001 - nobody else sees what a thread raises
             self.error = self.error or f"the tracer failed: {error!r}"
 
-    def _listen(self, listener: Listener) -> None:
+    def _listen(self, listener: Listener, job: int) -> None:
         from seccompy.syscalls import syscall_nr
 
         decoders = {}
@@ -114,15 +121,26 @@ class Tracer:
             log = LogWriter(files.enter_context(self._tracing.operations.open("w", encoding="utf-8")))
             files.callback(log.flush)
             place = Place(self._tracing.root, files.enter_context(self._tracing.bytes.open("wb")))
-            targets = files.enter_context(closing(Targets()))
-            for notification in _notifications(listener, idle=log.flush):
+            targets = files.enter_context(closing(Targets(job)))
+            glance = Place(self._tracing.root, files.enter_context(open(os.devnull, "wb")))  # noqa: PTH123 - no file of ours
+
+            def in_background(seen: Notification) -> Operation | None:
+                found = None if seen.nr in execs else self._decoded(seen, *decoders[seen.nr], glance, targets)
+                return found if found is not None and found.background else None
+
+            holding = Holding(self._tracing.delay, in_background)
+            for notification in notifications(listener, holding, idle=log.flush):
                 log.seen(notification.pid)
                 if notification.nr in execs:
                     _forget(notification.pid, targets)
-                    _respond(listener, notification.id, 0)
+                    respond(listener, notification.id, 0)
                     continue
                 found = self._decoded(notification, *decoders[notification.nr], place, targets)
-                _respond(listener, notification.id, 0 if found is None else self._noted(found, notification.nr, log))
+                respond(listener, notification.id, 0 if found is None else self._noted(found, notification.nr, log))
+
+            if holding.abandoned:
+                lines = (json.dumps(operation.to_json()) + "\n" for operation in holding.abandoned)
+                self._tracing.abandoned.write_text("".join(lines), encoding="utf-8")
 
     def _noted(self, operation: Operation, call: int, log: LogWriter) -> int:
         """Note an operation, unless it is refused; return the error with which it is answered, or 0."""
@@ -172,6 +190,7 @@ def _operation(
         process=target.process,
         thread=notification.pid,
         rank=target.rank,
+        background=targets.is_background(target),
         time_ns=found.time_ns or time.time_ns(),
     )
 
@@ -180,44 +199,3 @@ def _forget(thread: int, targets: Targets) -> None:
     """Forget a process that is about to run another program, and may have another rank then."""
     with suppress(OSError):
         targets.forget_process(targets.of(thread).process)
-
-
-def _notifications(listener: Listener, *, idle: Callable[[], None]) -> Iterator[Notification]:
-    """Yield each call that is stopped, until no process is left that could be; call `idle` where none was for some time."""
-    import fcntl
-
-    from seccompy import SeccompError
-    from seccompy.notify import FdFlag
-
-    with suppress(OSError):  # Linux 6.6 and newer: the thread goes on where the tracer runs, at once
-        # The kernel takes the flags by value; seccompy 0.2 passes an address, which is refused.
-        fcntl.ioctl(listener.fileno(), _SET_FLAGS, int(FdFlag.SYNC_WAKE_UP))
-    poll = select.poll()
-    poll.register(listener.fileno(), select.POLLIN)
-    while True:
-        found = poll.poll(_IDLE_MS)
-        if not found:
-            idle()
-            found = poll.poll()
-        ((_, events),) = found
-        if not events & select.POLLIN:
-            return
-        try:
-            yield listener.recv()
-        except SeccompError as error:
-            if error.errno not in {errno.ENOENT, errno.EINTR}:  # its process was killed meanwhile
-                raise
-
-
-def _respond(listener: Listener, number: int, refused: int) -> None:
-    from seccompy import SeccompError
-    from seccompy.notify import RespFlag
-
-    try:
-        if refused:
-            listener.respond(number, error=refused)
-        else:
-            listener.respond(number, flags=RespFlag.CONTINUE)
-    except SeccompError as error:
-        if error.errno != errno.ENOENT:  # its process was killed meanwhile
-            raise

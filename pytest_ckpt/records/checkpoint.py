@@ -122,6 +122,7 @@ class Checkpoint(Record):
         files: paths of all its files, relative to the job's directory.
         others: paths that belong to it beside the one it is named by.
         sizes: of its files of tensors.
+        tensors: the digest of each tensor in its files, by `file:key`.
         wrapped: parameters whose keys only a wrapped model has a place for.
         refused: classes and functions that `torch.load(weights_only=True)` refuses to use, by the file that names them.
     """
@@ -145,6 +146,7 @@ class Checkpoint(Record):
     files: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
     sizes: tuple[FileSize, ...] = ()
+    tensors: Mapping[str, str] = field(default_factory=dict)
     wrapped: tuple[Wrapped, ...] = ()
     refused: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 

@@ -42,6 +42,7 @@ class Trace(Record):
             after them those that a power failure alone could have left.
         refused: operations that were answered with an error, as the experiment asks, and are not among the others; or the one
             at which a signal was sent.
+        abandoned: operations that were held back, as the experiment asks, when their process ended, and were never done.
         left: what lies in the directory in the end.
         unsupported: why no system call could be seen here; empty where they were.
         doubt: why what was seen can't be all; empty where it is.
@@ -50,6 +51,7 @@ class Trace(Record):
     operations: tuple[Operation, ...] = ()
     states: tuple[CrashState, ...] = ()
     refused: tuple[Operation, ...] = ()
+    abandoned: tuple[Operation, ...] = ()
     left: Tree = field(default_factory=Tree)
     unsupported: str = ""
     doubt: str = ""

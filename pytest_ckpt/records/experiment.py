@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 
 from pytest_ckpt.records.codec import Record
 from pytest_ckpt.records.fault import Fault
+from pytest_ckpt.records.slowness import Slowness
 from pytest_ckpt.records.strike import Strike
 
 #: How a child is seeded before the job: as the baseline was, or unlike it, as a new process in production would be.
@@ -42,8 +43,8 @@ class Experiment(Record):
             told of; `restart` finds what was there when that checkpoint had been saved and has to search for itself;
             `control` resumes after damage that the comparison must notice; `error` meets an exception; `load` is told of a
             checkpoint as `resume` is, and the framework's official loader reads it in the place of training; `traced` is the
-            baseline once more with its system calls seen, and `fault` that with calls that fail; `signal` is the
-            baseline with a signal in its midst.
+            baseline once more with its system calls seen, `fault` that with calls that fail, and `slow` that with a disk that is
+            slow for what is written beside the training; `signal` is the baseline with a signal in its midst.
         checkpoint: identity of the checkpoint to start from (`Checkpoint.identity`).
         seeds: what the global random generators are seeded with before the job starts.
         stop_after: end the process, or raise the exception, after this many steps; None lets the job finish.
@@ -54,9 +55,12 @@ class Experiment(Record):
         crash: which of the origin's crash states (`Trace.states`) the job is started again in; None for no crash.
         fault: which calls fail, and how.
         strike: which signal the job gets, and when.
+        slowness: how slow the disk is in the background.
     """
 
-    kind: Literal["baseline", "repeat", "resume", "restart", "control", "error", "load", "traced", "fault", "signal"]
+    kind: Literal[
+        "baseline", "repeat", "resume", "restart", "control", "error", "load", "traced", "fault", "signal", "slow"
+    ]
     checkpoint: str | None = None
     seeds: Seeds = "baseline"
     stop_after: int | None = None
@@ -67,6 +71,7 @@ class Experiment(Record):
     crash: int | None = None
     fault: Fault | None = None
     strike: Strike | None = None
+    slowness: Slowness | None = None
 
     @property
     def title(self) -> str:
@@ -75,10 +80,9 @@ class Experiment(Record):
             return f"error after step {self.stop_after}"
         if self.crash is not None:
             return f"restart after crash {self.crash}"
-        if self.fault is not None:
-            return self.fault.title
-        if self.strike is not None:
-            return self.strike.title
+        disturbance = self.fault or self.strike or self.slowness
+        if disturbance is not None:
+            return disturbance.title
         if self.restarts_what_was_left and self.origin is not None:
             return f"restart after {self.origin.title}"
         text = self.kind if self.checkpoint is None else f"{self.kind} from {self.checkpoint}"
@@ -96,12 +100,12 @@ class Experiment(Record):
     @property
     def is_traced(self) -> bool:
         """Whether the system calls of the run are seen."""
-        return self.kind in {"traced", "fault"} or (self.strike is not None and self.strike.phase == "save")
+        return self.kind in {"traced", "fault", "slow"} or (self.strike is not None and self.strike.phase == "save")
 
     @property
     def is_whole(self) -> bool:
         """Whether the job is run from its beginning, with the settings of the baseline, as if nothing were to happen."""
-        return self.kind in {"baseline", "repeat", "traced", "fault", "signal"} and not self.changes
+        return self.kind in {"baseline", "repeat", "traced", "fault", "signal", "slow"} and not self.changes
 
     @property
     def restarts_what_was_left(self) -> bool:
@@ -167,6 +171,11 @@ def restart_after_crash(state: int, *, stop_after: int | None = 1) -> Experiment
 def faulty(fault: Fault) -> Experiment:
     """Return the experiment of the whole job with calls that fail."""
     return Experiment(kind="fault", fault=fault)
+
+
+def slowed(slowness: Slowness) -> Experiment:
+    """Return the experiment of the whole job with a disk that is slow for what is written beside the training."""
+    return Experiment(kind="slow", slowness=slowness)
 
 
 def struck(strike: Strike) -> Experiment:

@@ -52,7 +52,8 @@ class Operation(Record):
         process: id of the process.
         thread: id of the thread; the operations of one are in order, those of several may overlap.
         rank: of a distributed job's process, as the environment that it was started with says; None where that says nothing.
-        time_ns: when it was seen, in nanoseconds since the epoch.
+        background: whether a thread or a process made it beside the first thread of the job's process, and of each rank's.
+        time_ns: when it was seen, or let go on where it was held back, in nanoseconds since the epoch.
     """
 
     kind: Kind
@@ -70,6 +71,7 @@ class Operation(Record):
     process: int = 0
     thread: int = 0
     rank: int | None = None
+    background: bool = False
     time_ns: int = 0
 
     @property

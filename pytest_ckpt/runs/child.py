@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pytest_ckpt.frameworks.protocol import Framework
     from pytest_ckpt.records.experiment import Changes
     from pytest_ckpt.records.fault import Fault
+    from pytest_ckpt.records.slowness import Slowness
     from pytest_ckpt.records.strike import Strike
     from pytest_ckpt.runs.job import Job
     from pytest_ckpt.runs.probe import Probe
@@ -52,6 +53,7 @@ class RunPlan:
         traced: whether its system calls are seen.
         fault: which of them fail, and how.
         strike: which signal the job gets, and when.
+        slowness: how slow the disk is for what is written beside the training.
         updates: how often optimizers step in those; with several of them a step goes on after the first.
     """
 
@@ -74,6 +76,7 @@ class RunPlan:
     traced: bool = False
     fault: Fault | None = None
     strike: Strike | None = None
+    slowness: Slowness | None = None
     updates: int = 0
 
     @property
@@ -124,7 +127,7 @@ def _probe(plan: RunPlan, journal: Journal, watcher: Watcher) -> Probe:
     interruption = Interruption(plan.stop_after, fails=plan.fails, updates=plan.updates)
     probe = Probe(journal, watcher, interruption, plan.strike)
     probe.attach()
-    notice_saves(probe, plan.directory)
+    notice_saves(probe, plan.directory, delay=0.0 if plan.slowness is None else plan.slowness.begin)
     loading = str(plan.resume_from) if plan.loads else None
     observer = Observer(probe, journal, directory=plan.directory, changes=plan.changes, loading=loading)
     for framework in plan.frameworks:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pytest_ckpt.runs import mounts
 from pytest_ckpt.runs.child import RunPlan, run_job
 from pytest_ckpt.runs.journal import events
-from pytest_ckpt.runs.supervise import first_to_end, run_spawned, start_forked
+from pytest_ckpt.runs.supervise import GRACE, first_to_end, run_spawned, start_forked
 from pytest_ckpt.runs.tracing import tracing_of
 
 if TYPE_CHECKING:
@@ -100,7 +100,9 @@ class Launcher:
                 framework.warm_up(sys.modules[framework.module])
         body = partial(run_job, plan if self.reseed else replace(plan, seed=None))
         stdout, stderr = plan.output("stdout"), plan.output("stderr")
-        return start_forked(body, timeout=self.timeout, stdout=stdout, stderr=stderr, tracing=tracing_of(plan))
+        return start_forked(
+            body, timeout=self.timeout, stdout=stdout, stderr=stderr, grace=_grace(plan), tracing=tracing_of(plan)
+        )
 
     def _spawn(self, plan: RunPlan) -> Ended:
         stdout, stderr = plan.output("stdout"), plan.output("stderr")
@@ -111,6 +113,7 @@ class Launcher:
             timeout=self.timeout,
             stdout=stdout,
             stderr=stderr,
+            grace=_grace(plan),
             waiting=waiting,
             tracing=tracing_of(plan),
         )
@@ -127,6 +130,11 @@ class Launcher:
         import torch  # it is imported already
 
         return not bool(torch.cuda.is_initialized())
+
+
+def _grace(plan: RunPlan) -> float:
+    """Return how many seconds processes get that the job has left behind: none where it is seen what it had waited for."""
+    return GRACE if plan.slowness is None else 0.0
 
 
 def _has_begun(plan: RunPlan) -> bool:

@@ -60,7 +60,7 @@ class Recorder:
             notes: what the reader should know about what it started from.
         """
         seen = assemble(events(plan.journal))
-        if plan.fault is not None or plan.strike is not None:
+        if (plan.fault, plan.strike, plan.slowness) != (None, None, None):
             self._look_once_more(seen, plan)
         if method == "fork":
             catch_up(seen.imported)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pytest_ckpt.crashes.tracer import Tracing
 
 __all__ = [
+    "GRACE",
     "STACKS_FOLLOW",
     "Ended",
     "ForkedRun",
@@ -44,6 +45,8 @@ __all__ = [
     "start_forked",
 ]
 
+#: Seconds that processes of a job get to end by themselves once it has ended.
+GRACE: Final = 0.5
 #: Seconds that a supervisor may need for anything else, on a machine that is busy.
 _SLACK: Final = 10.0
 # The warning filters belong to the whole process, and two threads that change them at a time undo each other's change.
@@ -56,7 +59,7 @@ def run_forked(  # noqa: PLR0913 - what a process can be given
     timeout: float,
     stdout: Path,
     stderr: Path,
-    grace: float = 0.5,
+    grace: float = GRACE,
     tracing: Tracing | None = None,
 ) -> Ended:
     """Run a job in a forked copy of this process, and return when it and all it started have ended.
@@ -84,7 +87,7 @@ def start_forked(  # noqa: PLR0913 - what a process can be given
     timeout: float,
     stdout: Path,
     stderr: Path,
-    grace: float = 0.5,
+    grace: float = GRACE,
     tracing: Tracing | None = None,
 ) -> ForkedRun:
     """Start a job as `run_forked` does, without waiting for its end.
@@ -129,7 +132,7 @@ def run_spawned(  # noqa: PLR0913 - what a process can be given
     timeout: float,
     stdout: Path,
     stderr: Path,
-    grace: float = 0.5,
+    grace: float = GRACE,
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
     waiting: Callable[[], None] | None = None,

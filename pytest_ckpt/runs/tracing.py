@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_ckpt.crashes.answering import Answer, Signalling, refused
+from pytest_ckpt.crashes.answering import Answer, Signalling, noted_in
 from pytest_ckpt.crashes.log import Log
 from pytest_ckpt.crashes.states import replayed, states
 from pytest_ckpt.crashes.stopping import why_not
@@ -28,7 +28,8 @@ def tracing_of(plan: RunPlan) -> Tracing | None:
         return None
     answer = None if plan.fault is None else Answer(plan.fault, plan.directory, _refused_in(plan))
     signalling = None if plan.strike is None else Signalling(plan.strike, _refused_in(plan))
-    return Tracing(root=plan.directory, folder=plan.folder, answer=answer or signalling)
+    delay = 0.0 if plan.slowness is None else plan.slowness.seconds
+    return Tracing(root=plan.directory, folder=plan.folder, answer=answer or signalling, delay=delay)
 
 
 def _refused_in(plan: RunPlan) -> Path:
@@ -51,9 +52,16 @@ def trace_of(plan: RunPlan, ended: Ended, looks: Sequence[Look], store: Evidence
     left = store.capture(plan.directory)
     doubt = _unseen(log) or _difference(replayed(log, initial, read), left)
     ends = {look.step: look.time_ns for look in looks}.values()  # the last of each step
-    is_whole = not doubt and plan.fault is None and plan.strike is None
+    is_whole = not doubt and plan.fault is None and plan.strike is None and plan.slowness is None
     found = states(log, initial, read, store.keep, ends) if is_whole else ()
-    return Trace(operations=log.operations, states=found, refused=refused(_refused_in(plan)), left=left, doubt=doubt)
+    return Trace(
+        operations=log.operations,
+        states=found,
+        refused=noted_in(_refused_in(plan)),
+        abandoned=noted_in(tracing.abandoned),
+        left=left,
+        doubt=doubt,
+    )
 
 
 def _unseen(log: Log) -> str:

@@ -27,6 +27,7 @@ BUILTIN: Final = (
         "power_safe",
         "disk_full",
         "preemptible",
+        "async_durable",
     ),
 )
 

@@ -80,6 +80,7 @@ class Programs:
         program: Callable[[Path], object],
         answer: Callable[[int, Operation], int] | None = None,
         setup: Callable[[Path], object] | None = None,
+        delay: float = 0.0,
     ) -> Traced:
         """Run a program on an empty directory, or on what `setup` has put there."""
         folder = self._folder / f"program{next(self._numbers)}"
@@ -89,7 +90,7 @@ class Programs:
             setup(root)
         store = EvidenceStore(folder / "evidence")
         initial = store.capture(root)
-        tracing = Tracing(root=root, folder=folder, answer=answer)
+        tracing = Tracing(root=root, folder=folder, answer=answer, delay=delay)
         ended = run_forked(
             lambda: int(bool(program(root)) and False),
             timeout=60,

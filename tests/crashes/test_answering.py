@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_ckpt.crashes.answering import Answer, refused
+from pytest_ckpt.crashes.answering import Answer, noted_in
 from pytest_ckpt.records.fault import Fault
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def errors_of(programs: Programs, tmp_path: Path, fault: Fault) -> tuple[dict[st
 
     answer = Answer(fault, root, noted)
     programs.run(program, answer)
-    return json.loads(said.read_text(encoding="ascii")), [operation.text for operation in refused(noted)]
+    return json.loads(said.read_text(encoding="ascii")), [operation.text for operation in noted_in(noted)]
 
 
 @pytest.mark.parametrize("error", ["ENOSPC", "EDQUOT"])

@@ -41,7 +41,7 @@ test_jobs.py::test_job: unknown contract marker ckpt_finalstep; did you mean ckp
   ckpt_final_step, ckpt_steps, ckpt_count, ckpt_aligned, ckpt_logged, ckpt_retention, ckpt_best,
   ckpt_complete, ckpt_loadable, ckpt_faithful, ckpt_compact, ckpt_resumable, ckpt_stable_schedule,
   ckpt_latest, ckpt_relocatable, ckpt_pure, ckpt_on_error, ckpt_crash_safe, ckpt_power_safe,
-  ckpt_disk_full, ckpt_preemptible\
+  ckpt_disk_full, ckpt_preemptible, ckpt_async_durable\
 """
     ) == marked(sessions, "ckpt_finalstep")
 
@@ -53,7 +53,8 @@ def test_a_marker_like_no_other(sessions: Sessions) -> None:
 test_jobs.py::test_job: unknown contract marker ckpt_zzz. Known: ckpt_final_step, ckpt_steps,
   ckpt_count, ckpt_aligned, ckpt_logged, ckpt_retention, ckpt_best, ckpt_complete, ckpt_loadable,
   ckpt_faithful, ckpt_compact, ckpt_resumable, ckpt_stable_schedule, ckpt_latest, ckpt_relocatable,
-  ckpt_pure, ckpt_on_error, ckpt_crash_safe, ckpt_power_safe, ckpt_disk_full, ckpt_preemptible\
+  ckpt_pure, ckpt_on_error, ckpt_crash_safe, ckpt_power_safe, ckpt_disk_full, ckpt_preemptible,
+  ckpt_async_durable\
 """
     ) == marked(sessions, "ckpt_zzz")
 
@@ -145,7 +146,7 @@ test_jobs.py::test_two: unknown contract marker ckpt_zount; did you mean ckpt_co
   ckpt_final_step, ckpt_steps, ckpt_count, ckpt_aligned, ckpt_logged, ckpt_retention, ckpt_best,
   ckpt_complete, ckpt_loadable, ckpt_faithful, ckpt_compact, ckpt_resumable, ckpt_stable_schedule,
   ckpt_latest, ckpt_relocatable, ckpt_pure, ckpt_on_error, ckpt_crash_safe, ckpt_power_safe,
-  ckpt_disk_full, ckpt_preemptible\
+  ckpt_disk_full, ckpt_preemptible, ckpt_async_durable\
 """) == usage_error(sessions("-W", "ignore", "-k", "one"))
 
 
@@ -370,6 +371,7 @@ def test_the_manual(sessions: Sessions) -> None:
                 "@pytest.mark.ckpt_power_safe(*, fall_back=True, most=100, states=(), xfail=None)",
                 "@pytest.mark.ckpt_disk_full(*, errors=('ENOSPC', 'EDQUOT', 'EIO'), fall_back=True, most=12, xfail=None)",
                 "@pytest.mark.ckpt_preemptible(signal='SIGTERM', *, grace=30.0, exit_code=None, phases=None, xfail=None)",
+                "@pytest.mark.ckpt_async_durable(*, xfail=None)",
             ]
         )
         == shown
