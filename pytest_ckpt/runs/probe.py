@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, ParamSpec
+from typing import TYPE_CHECKING
 
 import torch
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
@@ -18,38 +17,21 @@ from pytest_ckpt.records.strike import Struck
 from pytest_ckpt.runs import naming, readings
 from pytest_ckpt.runs.clock import StepClock
 from pytest_ckpt.runs.forwards import Forwards
+from pytest_ckpt.runs.harmless import harmless
 from pytest_ckpt.runs.imports import worth_importing
 from pytest_ckpt.runs.inventory import Inventory
 from pytest_ckpt.runs.ownership import at_exit
 from pytest_ckpt.runs.striking import Striker, notice_loaders
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pytest_ckpt.records.state import Reading
     from pytest_ckpt.records.strike import Strike
     from pytest_ckpt.runs.interrupting import Interruption
     from pytest_ckpt.runs.journal import Journal
     from pytest_ckpt.runs.watch import Watcher
 
-P = ParamSpec("P")
-
 #: Exit code of a process that the probe ended because the experiment has seen enough.
 STOPPED = 85
-
-
-def _harmless(method: Callable[P, None]) -> Callable[P, None]:
-    """Keep trouble of the probe away from the job: note it, once per kind, and go on."""
-
-    @functools.wraps(method)
-    def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            method(*args, **kwargs)
-        except Exception as error:  # noqa: BLE001 - whatever the job's objects raise when they are read
-            probe: Any = args[0]
-            probe.trouble(f"{method.__name__}: {type(error).__name__}: {error}")
-
-    return wrapper
 
 
 class Probe:
@@ -123,7 +105,7 @@ class Probe:
         if self._interruption.is_enough(step):
             self.stop(step)
 
-    @_harmless
+    @harmless
     def saving(self, path: str, by: str) -> None:
         """Note that a save begins, with the state that it can see."""
         ours = threading.get_ident() == self._thread
@@ -157,7 +139,7 @@ class Probe:
             self._clock.step = steps
         return steps is not None
 
-    @_harmless
+    @harmless
     def state(self, when: str) -> None:
         """Record what a save may write now, weights as far as they are new; a save in several files is looked at once."""
         stamp = (self._ticks, *self._inventory.fingerprint())
@@ -207,14 +189,14 @@ class Probe:
             and not torch._C._is_tracing()  # noqa: SLF001 - torch.jit.is_tracing, without its deprecation
         )
 
-    @_harmless
+    @harmless
     def _begin_forward(self, module: torch.nn.Module) -> None:
         if self._interruption.is_enough(self._finished):
             self.stop(self._finished)
         self.look("step")
         self._forwards.begin(module)
 
-    @_harmless
+    @harmless
     def _end_forward(self, module: torch.nn.Module, args: object, kwargs: object, output: object) -> None:
         if self._forwards.end(module, args, kwargs, output):
             self._clock.forward()
@@ -238,7 +220,7 @@ class Probe:
         """Say whether steps are only counted: the first one is looked at, so that it is known what is trained."""
         return self._skims and self._clock.step > 0 and not self._updating
 
-    @_harmless
+    @harmless
     def _before_update(self, optimizer: torch.optim.Optimizer) -> None:
         number = self._inventory.add_optimizer(optimizer)
         if self._clock.begins_step(number):  # forward passes may follow only now, in the optimizer's closure
@@ -255,7 +237,7 @@ class Probe:
         rng = readings.random_states()  # counts where no forward pass is seen
         self._journal.write("tick", {"step": step, "optimizer": number, "state": state, "rng": rng})
 
-    @_harmless
+    @harmless
     def _after_update(self, optimizer: torch.optim.Optimizer) -> None:
         self._updating = False
         number = self._inventory.add_optimizer(optimizer)
@@ -281,7 +263,7 @@ class Probe:
         self._journal.write("rank")
         at_exit(self._leave)
 
-    @_harmless
+    @harmless
     def _leave(self) -> None:
         """Note what is known at the end of the process of rank 0."""
         if self._is_ours():

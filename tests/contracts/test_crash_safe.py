@@ -228,9 +228,7 @@ BREAKS_WHEN_KILLED = [
     pytest.param(
         delete_first, newest, ("no whole checkpoint any more", "unlink step", "deleted before"), id="deleted first"
     ),
-    pytest.param(
-        delete_first_durably, newest, ("unlink step", "deleted before"), id="deleted first, durably"
-    ),
+    pytest.param(delete_first_durably, newest, ("unlink step", "deleted before"), id="deleted first, durably"),
     pytest.param(grown, newest, ("a restart fails though step2.pt is whole", "EOFError"), id="a cut file is taken"),
     pytest.param(grown, readable_or_new, ("begins from scratch though step2.pt is whole",), id="from scratch"),
     pytest.param(pointed_to_first, pointer, ("a restart fails", "rename latest.tmp to latest"), id="pointer first"),
