@@ -95,4 +95,8 @@ def _first_loss(old: Publication, scene: CrashScene, trace: Trace) -> int | None
 
 
 def _changes_one_of(operation: Operation, names: Collection[str]) -> bool:
-    return operation.changes and operation.kind != "times" and (operation.path in names or operation.target in names)
+    return (
+        operation.changes
+        and operation.kind not in {"times", "mkdir"}
+        and (operation.path in names or operation.target in names)
+    )

@@ -20,6 +20,7 @@ from pytest_ckpt.runs.imports import after_import
 from pytest_ckpt.runs.interrupting import Interruption
 from pytest_ckpt.runs.journal import Journal
 from pytest_ckpt.runs.observing import Observer
+from pytest_ckpt.runs.program import watching
 from pytest_ckpt.runs.watch import Watcher
 
 if TYPE_CHECKING:
@@ -99,7 +100,9 @@ def run_job(plan: RunPlan) -> int:
         _seed(plan.seed)
     hearing = Hearing({source: plan.output(source) for source in SOURCES}, journal)
     watcher = Watcher(plan.directory, EvidenceStore(plan.store), journal, hearing)
-    probe = _probe(plan, journal, watcher)
+    probe, observer = _probe(plan, journal, watcher)
+    for framework in plan.frameworks:
+        after_import(framework.module, _attach(framework, observer))
     watcher.look(0, "start")
     code, end = _call(plan)
     was_rank = probe.come_back()
@@ -116,8 +119,20 @@ def run_job(plan: RunPlan) -> int:
     return code
 
 
-def _probe(plan: RunPlan, journal: Journal, watcher: Watcher) -> Probe:
-    """Put the probe in place and let it be told by the frameworks and by the job."""
+def look_at_program(plan: RunPlan, main: int) -> Observer:
+    """Put the probe in place in a process of a program that the job has started; `main` is the job's own process.
+
+    What frameworks tell is for the observer that is returned.
+    """
+    journal = Journal(plan.journal, main)
+    if plan.seed is not None:
+        _seed(plan.seed + int(os.environ.get("RANK", "0")))
+    hearing = Hearing({source: plan.output(source) for source in SOURCES}, journal)
+    return _probe(plan, journal, Watcher(plan.directory, EvidenceStore(plan.store), journal, hearing))[1]
+
+
+def _probe(plan: RunPlan, journal: Journal, watcher: Watcher) -> tuple[Probe, Observer]:
+    """Put the probe in place and let it be told by the job, and by what frameworks tell the observer."""
     import torch  # only here is it needed
 
     from pytest_ckpt.runs.probe import Probe
@@ -130,8 +145,6 @@ def _probe(plan: RunPlan, journal: Journal, watcher: Watcher) -> Probe:
     notice_saves(probe, plan.directory, delay=0.0 if plan.slowness is None else plan.slowness.begin)
     loading = str(plan.resume_from) if plan.loads else None
     observer = Observer(probe, journal, directory=plan.directory, changes=plan.changes, loading=loading)
-    for framework in plan.frameworks:
-        after_import(framework.module, _attach(framework, observer))
     plan.job.enter(
         plan.directory,
         resume_from=plan.resume_from,
@@ -144,8 +157,9 @@ def _probe(plan: RunPlan, journal: Journal, watcher: Watcher) -> Probe:
         on_rehearsal=observer.rehearsal,
         on_reached=lambda what: journal.write("reached", {"what": what}),
         on_give_up=probe.stop,
+        on_command=lambda: watching(plan),
     )
-    return probe
+    return probe, observer
 
 
 def _attach(framework: Framework, observer: Observer) -> Callable[[ModuleType], None]:

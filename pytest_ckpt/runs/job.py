@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pytest_ckpt.configs import read
 from pytest_ckpt.errors import InvalidArgument
 from pytest_ckpt.frameworks.protocol import Configured, Rehearses, Rehearsing
+from pytest_ckpt.runs import program
 
 if TYPE_CHECKING:
     import os
@@ -38,6 +39,7 @@ class Job:
         self._on_rehearsal: Callable[[Rehearsal], None] = _nothing
         self._on_reached: Callable[[str], None] = _nothing
         self._on_give_up: Callable[[], None] = _nothing
+        self._on_command: Callable[[], Mapping[str, str]] = dict
         self._pattern: str | None = None
 
     def __repr__(self) -> str:
@@ -130,6 +132,28 @@ class Job:
         )
         raise InvalidArgument(message)
 
+    def command(
+        self,
+        arguments: Sequence[str | os.PathLike[str]],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str | os.PathLike[str] | None = None,
+    ) -> None:
+        """Run a program that trains, such as `[sys.executable, "train.py"]` or one under torchrun, to its end.
+
+        Its process of rank 0 is looked at, or the first that trains where none has a rank.
+
+        Args:
+            arguments: the program and what it is called with.
+            env: its environment; that of the job by default.
+            cwd: its current directory; that of the job by default.
+
+        Raises:
+            subprocess.CalledProcessError: it ended with another exit code than 0.
+            FileNotFoundError: there is no such program.
+        """
+        program.run(arguments, env=env, cwd=cwd, watched=self._on_command())
+
     def rehearse_config(
         self,
         path: str | os.PathLike[str],
@@ -220,6 +244,7 @@ class Job:
         on_rehearsal: Callable[[Rehearsal], None],
         on_reached: Callable[[str], None],
         on_give_up: Callable[[], None],
+        on_command: Callable[[], Mapping[str, str]],
     ) -> None:
         """Answer for one experiment from now on; called by the engine in the experiment's process."""
         self._dir = directory
@@ -233,6 +258,7 @@ class Job:
         self._on_rehearsal = on_rehearsal
         self._on_reached = on_reached
         self._on_give_up = on_give_up
+        self._on_command = on_command
 
     @property
     def pattern(self) -> str | None:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class Journal:
     """Appends events; only the process that is looked at writes, a forked worker of the job is silent."""
 
-    def __init__(self, path: Path) -> None:
-        self.ownership = Ownership()
+    def __init__(self, path: Path, main: int | None = None) -> None:
+        self.ownership = Ownership(path.with_name("owner"), main)
         self._file = _far_away(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600))
 
     @property

@@ -10,12 +10,13 @@ import struct
 import sys
 from contextlib import suppress
 from multiprocessing import util
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pytest_ckpt.runs import processes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 #: What all processes of a job know: which of them is looked at (0 until one trains), and how many steps it has done.
 _SHARED: Final = struct.Struct("=QQ")
@@ -24,26 +25,37 @@ _SHARED: Final = struct.Struct("=QQ")
 class Ownership:
     """Says in each process of a job whether it is the one that is looked at.
 
-    That is the one in which it was made, unless one of the processes that it forks turns out to be of rank 0 before it has
-    trained itself, as launchers make them. Ranks above 0, and workers that load data, are never it.
+    That is the one in which it was made, unless one of the processes that it forks, or that a program of its consists of,
+    turns out to be of rank 0 before it has trained itself. Ranks above 0, and workers that load data, are never it.
+
+    Args:
+        file: by which all processes of a job know of each other; made anew by the job's own.
+        main: the id of the job's own process, where this is one of a program that it has started.
+
+    Attributes:
+        is_program: whether this process is one of a program that the job has started.
     """
 
-    def __init__(self) -> None:
-        self._main = os.getpid()
-        self._rank = os.environ.get("RANK")
-        self._shared = mmap.mmap(-1, _SHARED.size)
+    def __init__(self, file: Path, main: int | None = None) -> None:
+        self._main = os.getpid() if main is None else main
+        self.is_program = main is not None
+        self._rank = None if self.is_program else os.environ.get("RANK")
+        if not self.is_program:
+            file.write_bytes(bytes(_SHARED.size))
+        with file.open("r+b") as opened:
+            self._shared = mmap.mmap(opened.fileno(), _SHARED.size)
         self._when_taken: Callable[[], None] = lambda: None
 
     def when_taken(self, callback: Callable[[], None]) -> None:
         """Have something called in the process of rank 0 as it becomes the one that is looked at."""
         self._when_taken = callback
 
-    def is_here(self) -> bool:
-        """Say whether this process is the one; one of rank 0 becomes it by that."""
+    def is_here(self, *, may_take: bool = True) -> bool:
+        """Say whether this process is the one; one of rank 0 becomes it by that, unless it may not."""
         owner, pid = self._owner, os.getpid()
         if owner:
             return owner == pid
-        return pid == self._main or self._take_over(pid)
+        return pid == self._main or (may_take and self._take_over(pid))
 
     def trained(self, steps: int) -> None:
         """Note in the process that is looked at how many steps it has done: from the first one on it stays so."""
@@ -71,19 +83,30 @@ class Ownership:
         return int(_SHARED.unpack(self._shared[:])[0])
 
     def _take_over(self, pid: int) -> bool:
-        if os.getppid() != self._main or not self._is_first_rank():
+        is_one = self.is_program or os.getppid() == self._main
+        if not is_one or not self._is_first_rank():
             return False
         self._shared[:] = _SHARED.pack(pid, 0)
         self._when_taken()
         return True
 
+    def has_rank(self) -> bool:
+        """Say whether this process trains with others."""
+        return os.environ.get("RANK") != self._rank or _distributed() is not None
+
     def _is_first_rank(self) -> bool:
         """Say whether this process has the rank 0: by torch, which knows it best, or by what its launcher has set."""
-        distributed = sys.modules.get("torch.distributed")
-        if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        distributed = _distributed()
+        if distributed is not None:
             return bool(distributed.get_rank() == 0)
         rank = os.environ.get("RANK")
-        return rank != self._rank and rank == "0"
+        return (self.is_program and rank is None) or (rank != self._rank and rank == "0")
+
+
+def _distributed() -> Any:  # noqa: ANN401 - a module that may not be imported
+    """Return torch.distributed if this process takes part in it."""
+    module = sys.modules.get("torch.distributed")
+    return module if module is not None and module.is_available() and module.is_initialized() else None
 
 
 def at_exit(callback: Callable[[], None]) -> None:

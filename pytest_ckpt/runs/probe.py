@@ -115,7 +115,7 @@ class Probe:
 
     def opening(self, path: str) -> None:
         """Note that a file in the job's directory is opened for writing."""
-        if self._is_ours():
+        if self._journal.ownership.is_here(may_take=False) and threading.get_ident() == self._thread:
             self._watcher.begun(SaveEvent(step=self._finished, path=path, by="open"))
 
     def finish(self) -> None:
@@ -124,7 +124,8 @@ class Probe:
         self._journal.write("renamed", self._inventory.renamed())
         own = naming.own_names(self._inventory.roots, WRAPPERS)
         self._journal.write("names", {"own": own, "allowed": naming.allowed_globals()})
-        self._journal.write("imported", {"modules": worth_importing(since=self._modules)})
+        if not self._journal.ownership.is_program:  # it starts anew each time
+            self._journal.write("imported", {"modules": worth_importing(since=self._modules)})
 
     def stop(self, step: int = 0) -> None:
         """End the process: the experiment has seen enough."""
@@ -260,7 +261,8 @@ class Probe:
     def _take_over(self) -> None:
         """Go on in this process: it is of rank 0, and was forked to train."""
         self._thread = threading.get_ident()
-        self._journal.write("rank")
+        if self._journal.ownership.has_rank():
+            self._journal.write("rank")
         at_exit(self._leave)
 
     @harmless

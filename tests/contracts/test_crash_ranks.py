@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from jobs import ranks
+from jobs.program import PROGRAM, TORCHRUN
 from pytest_ckpt.contracts.crashing import CrashSafe, PowerSafe
 from pytest_ckpt.crashes.stopping import why_not
 from pytest_ckpt.records.experiment import TRACED
@@ -42,3 +43,18 @@ def test_the_power_fails_while_the_metadata_are_written(judge: Judge) -> None:
     verdict = judge(lambda job: ranks.launch(ranks.saved_by_both, job, "step{}"), PowerSafe(most=_FEW))["power_safe"]
     assert "violated" == verdict.status, verdict
     assert ".metadata" in verdict.findings[0].cause
+
+
+def test_under_torchrun(judge: Judge) -> None:
+    """Ranks that torchrun starts are seen, and started again, as those that are forked."""
+    program = [*TORCHRUN, str(PROGRAM), "--place", "last"]
+    search = {True: ["--search"], False: []}
+    verdict = judge(lambda job: job.command([*program, "--out", job.dir, *search[job.restarting]]), CrashSafe(most=1))[
+        "crash_safe"
+    ]
+    assert "violated" == verdict.status, verdict
+    assert "no whole checkpoint any more, though step 2 had been saved" in verdict.sentence
+    trace = judge.lab.runs[TRACED].trace
+    assert trace is not None
+    assert {0, 1} == {one.rank for one in trace.operations if (one.path or "").endswith(".distcp")}
+    assert {()} == {run.outcome.leftovers for run in judge.lab.runs.values()}
