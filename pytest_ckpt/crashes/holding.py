@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,17 +15,27 @@ if TYPE_CHECKING:
     from pytest_ckpt.records.operation import Operation
 
 
+#: Seconds for which the last calls are held back, in which the job's process ends.
+_AT_THE_END: Final = 3.0
+
+
 class Holding:
     """The calls that are held back, one after the other, each for the same time: a disk that is slow is so for all together.
 
     Args:
         seconds: for which one is held back; 0 for not at all.
         concerns: returns what a call is about to do, if it is one of those that are held back.
+        is_ending: says whether the job has done all that it does, and waited for what it waits for: what is still held back
+            then is held until its process has ended, or for some seconds.
     """
 
-    def __init__(self, seconds: float, concerns: Callable[[Notification], Operation | None]) -> None:
+    def __init__(
+        self, seconds: float, concerns: Callable[[Notification], Operation | None], is_ending: Callable[[], bool]
+    ) -> None:
         self._seconds = seconds
         self._concerns = concerns
+        self._is_ending = is_ending
+        self._last = math.inf
         self._held: deque[tuple[float, Notification, Operation]] = deque()
         self._abandoned: list[Operation] = []
 
@@ -43,7 +53,7 @@ class Holding:
 
     def due(self, is_there: Callable[[int], bool]) -> Notification | None:
         """Return the next call that was held back for its time; `is_there` says whether its thread still waits."""
-        while self._held and self._held[0][0] <= time.monotonic():
+        while self._held and max(self._held[0][0], self._until) <= time.monotonic():
             _, notification, operation = self._held.popleft()
             if is_there(notification.id):
                 return notification
@@ -54,7 +64,14 @@ class Holding:
         """Return how many milliseconds may pass until the next is due, at most so many."""
         if not self._held:
             return most
-        return min(most, max(0, math.ceil((self._held[0][0] - time.monotonic()) * 1000)))
+        return min(most, max(0, math.ceil((max(self._held[0][0], self._until) - time.monotonic()) * 1000)))
+
+    @property
+    def _until(self) -> float:
+        """When the next may go on at the earliest: a job that waits as it exits, after all else, is not to wait for ever."""
+        if self._last == math.inf and self._is_ending():
+            self._last = time.monotonic() + _AT_THE_END
+        return 0.0 if self._last == math.inf else self._last
 
     @property
     def abandoned(self) -> list[Operation]:

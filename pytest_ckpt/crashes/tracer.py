@@ -61,6 +61,11 @@ class Tracing:
         return self.folder / "operations.jsonl"
 
     @property
+    def ending(self) -> Path:
+        """A file that the job's process makes when it has done all, and waited for what it waits for."""
+        return self.folder / "ending"
+
+    @property
     def abandoned(self) -> Path:
         """The file of the operations that were held back when their process ended; not there where none were."""
         return self.folder / "abandoned.jsonl"
@@ -128,7 +133,7 @@ class Tracer:
                 found = None if seen.nr in execs else self._decoded(seen, *decoders[seen.nr], glance, targets)
                 return found if found is not None and found.background else None
 
-            holding = Holding(self._tracing.delay, in_background)
+            holding = Holding(self._tracing.delay, in_background, self._tracing.ending.exists)
             for notification in notifications(listener, holding, idle=log.flush):
                 log.seen(notification.pid)
                 if notification.nr in execs:

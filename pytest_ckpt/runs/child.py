@@ -109,6 +109,7 @@ def run_job(plan: RunPlan) -> int:
     probe.look("train_end")
     probe.state("exit")
     _finish_threads()
+    (plan.folder / "ending").touch()
     probe.look("exit")
     if not was_rank:
         probe.finish()
