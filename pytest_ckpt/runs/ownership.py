@@ -45,6 +45,15 @@ class Ownership:
         with file.open("r+b") as opened:
             self._shared = mmap.mmap(opened.fileno(), _SHARED.size)
         self._when_taken: Callable[[], None] = lambda: None
+        self._is_forked = self._has_inherited = False
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._forked)
+
+    def _forked(self) -> None:
+        """Note what rank this process has got from the one that forked it: a worker that loads data is no rank by that."""
+        self._is_forked = True
+        self._rank = os.environ.get("RANK")
+        self._has_inherited = _distributed() is not None
 
     def when_taken(self, callback: Callable[[], None]) -> None:
         """Have something called in the process of rank 0 as it becomes the one that is looked at."""
@@ -95,12 +104,14 @@ class Ownership:
         return os.environ.get("RANK") != self._rank or _distributed() is not None
 
     def _is_first_rank(self) -> bool:
-        """Say whether this process has the rank 0: by torch, which knows it best, or by what its launcher has set."""
+        """Say whether this process has got the rank 0: by torch, which knows it best, or by what its launcher has set."""
         distributed = _distributed()
         if distributed is not None:
-            return bool(distributed.get_rank() == 0)
+            return not self._has_inherited and bool(distributed.get_rank() == 0)
         rank = os.environ.get("RANK")
-        return (self.is_program and rank is None) or (rank != self._rank and rank == "0")
+        if rank is None:
+            return self.is_program and not self._is_forked
+        return rank == "0" and rank != self._rank
 
 
 def _distributed() -> Any:  # noqa: ANN401 - a module that may not be imported

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from jobs import plain, ranks
 from pytest_ckpt.contracts.completeness import Complete
@@ -90,18 +92,37 @@ def test_a_rank_that_fails_ends_the_job(tmp_path: Path) -> None:
     assert (2,) == run.saved_steps
 
 
-@pytest.mark.parametrize("rank", [None, "0"])
-def test_workers_that_load_data_are_no_ranks(judge: Judge, monkeypatch: pytest.MonkeyPatch, rank: str | None) -> None:
-    """They are forked, too, and have the rank of the process that they work for."""
-    if rank is not None:
-        monkeypatch.setenv("RANK", rank)
+class Transformed(torch.utils.data.Dataset[torch.Tensor]):
+    """Samples that pass through a module, as those of pictures do, in the workers that load them."""
+
+    def __init__(self) -> None:
+        self._transform = torch.nn.Linear(plain.FEATURES, plain.FEATURES)
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return plain.SAMPLES
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        """Return one."""
+        sample: torch.Tensor = self._transform(plain.samples()[0][index])
+        return sample.detach()
+
+
+@pytest.mark.parametrize("ranked", ["not", "by the shell", "by the job", "with torch.distributed"])
+def test_workers_that_load_data_are_no_ranks(judge: Judge, monkeypatch: pytest.MonkeyPatch, ranked: str) -> None:
+    """They are forked, too, before the first step, and have the rank of the process that they work for."""
+    if ranked == "by the shell":
+        monkeypatch.setenv("RANK", "0")
 
     def train(job: Job) -> None:
         torch.manual_seed(0)
+        if ranked == "by the job":
+            os.environ["RANK"] = "0"
+        if ranked == "with torch.distributed":
+            dist.init_process_group("gloo", init_method=f"file://{job.dir}.store", rank=0, world_size=1)
         model = plain.network()
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-        samples: Any = list(plain.samples()[0])
-        for step, inputs in enumerate(torch.utils.data.DataLoader(samples, 5, num_workers=2), start=1):
+        for step, inputs in enumerate(torch.utils.data.DataLoader(Transformed(), 5, num_workers=2), start=1):
             model(inputs).pow(2).mean().backward()
             optimizer.step()
             optimizer.zero_grad()

@@ -15,7 +15,12 @@ def _give_way() -> None:
 
 
 _give_way()
-if os.environ.get("PYTEST_CKPT_PROGRAM") and os.environ.get("RANK", "0") == "0":
+# workers that multiprocessing starts, such as those that load data, have the environment of the process that trains
+if (
+    os.environ.get("PYTEST_CKPT_PROGRAM")
+    and os.environ.get("RANK", "0") == "0"
+    and "--multiprocessing-fork" not in sys.orig_argv
+):
     from pytest_ckpt.runs.program import arrive
 
     arrive(os.environ["PYTEST_CKPT_PROGRAM"])
