@@ -41,6 +41,7 @@ class Judge:
         self._folder = folder
         self._seed_text = seed_text
         self._jobs = 0
+        self._verdicts: list[Verdict] = []
         self.lab: Lab
 
     def __call__(
@@ -66,7 +67,18 @@ class Judge:
         baseline = self.lab.run()
         if not baseline.outcome.ok:
             pytest.fail(f"the job failed: {baseline.outcome.message}\n{baseline.outcome.traceback}")
-        return {verdict.contract: verdict for verdict in self.lab.judge(contracts)}
+        self._verdicts = self.lab.judge(contracts)
+        return {verdict.contract: verdict for verdict in self._verdicts}
+
+    def __str__(self) -> str:
+        """Tell what was judged last and what was seen, for the message of an assertion that fails once in a thousand runs."""
+        run = self.baseline
+        looks = [
+            (look.step, look.phase, look.at_rest, [(file.path, file.size) for file in look.tree.entries])
+            for look in run.looks
+        ]
+        seen = [(c.identity, c.saved_after, c.gone_after, c.files, c.content, c.problem) for c in run.written]
+        return "\n".join(map(repr, (*self._verdicts, *looks, *run.saves, *seen, *run.notes)))
 
     @property
     def next_directory(self) -> Path:

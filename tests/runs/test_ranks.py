@@ -33,7 +33,7 @@ def test_two_ranks_that_save_and_resume_rightly(judge: Judge) -> None:
     verdicts = judge(
         lambda job: ranks.launch(ranks.saved_by_one, job), FinalStep(), Faithful(), Complete(), Resumable()
     )
-    assert {"held"} == {verdict.status for verdict in verdicts.values()}, verdicts
+    assert {"held"} == {verdict.status for verdict in verdicts.values()}, str(judge)
     assert (2, 4, 6) == judge.baseline.saved_steps
     assert 6 == judge.baseline.last_step
     assert {()} == {run.outcome.leftovers for run in judge.lab.runs.values()}
@@ -56,7 +56,7 @@ def test_a_launcher_of_accelerate(judge: Judge) -> None:
     """It sets the same rank in the environment of all, and tells torch which each has."""
     accelerate: Any = pytest.importorskip("accelerate")
     verdicts = judge(lambda job: accelerate.debug_launcher(_train_by_accelerate, (job,)), FinalStep(), Faithful())
-    assert {"held"} == {verdict.status for verdict in verdicts.values()}, verdicts
+    assert {"held"} == {verdict.status for verdict in verdicts.values()}, str(judge)
     assert (2, 4) == judge.baseline.saved_steps
 
 
@@ -129,7 +129,7 @@ def test_workers_that_load_data_are_no_ranks(judge: Judge, monkeypatch: pytest.M
             torch.save(model.state_dict(), f"{job.dir}/step_{step}.pt")
 
     verdicts = judge(train, FinalStep(), Faithful())
-    assert {"held"} == {verdict.status for verdict in verdicts.values()}, verdicts
+    assert {"held"} == {verdict.status for verdict in verdicts.values()}, str(judge)
     assert (1, 2, 3, 4) == judge.baseline.saved_steps
 
 
@@ -139,7 +139,7 @@ def test_a_rank_that_saves_before_the_other_has_come_to_it(judge: Judge, place: 
     verdicts = judge(
         lambda job: ranks.launch(partial(ranks.saved_by_each, place=place), job), FinalStep(), Faithful(), Complete()
     )
-    assert {"held"} == {verdict.status for verdict in verdicts.values()}, verdicts
+    assert {"held"} == {verdict.status for verdict in verdicts.values()}, str(judge)
     assert (2, 4, 6) == judge.baseline.saved_steps
     early = [
         look
