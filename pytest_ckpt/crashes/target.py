@@ -8,6 +8,10 @@ import struct
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 #: linux/fcntl.h: a path is relative to the current directory of the thread.
 AT_FDCWD = -100
@@ -173,10 +177,13 @@ class Targets:
 
     Args:
         job: the process that was started first.
+        told: returns the rank that a process has told, if it has.
     """
 
-    def __init__(self, job: int = 0) -> None:
+    def __init__(self, job: int = 0, told: Callable[[int], int | None] = lambda _process: None) -> None:
         self._job = job
+        self._told = told
+        self._ranks: dict[int, int] = {}
         self._known: dict[int, Target] = {}
 
     def of(self, thread: int) -> Target:
@@ -191,9 +198,21 @@ class Targets:
         """Say whether a thread was seen before."""
         return thread in self._known
 
+    def rank_of(self, target: Target) -> int | None:
+        """Return the rank of a thread's process: what it has told, else what its program was started with."""
+        return self._ranks[target.process] if self._has_told(target.process) else target.rank
+
     def is_background(self, target: Target) -> bool:
         """Say whether a thread is beside those that train: the first of the job's process, and of each rank."""
-        return target.thread != target.process or (target.process != self._job and not target.leads_rank)
+        if target.thread != target.process:
+            return True
+        return target.process != self._job and not target.leads_rank and not self._has_told(target.process)
+
+    def _has_told(self, process: int) -> bool:
+        """Say whether a process has told a rank: it may do so at any time, and keeps it."""
+        if process not in self._ranks and (rank := self._told(process)) is not None:
+            self._ranks[process] = rank
+        return process in self._ranks
 
     def forget(self, thread: int) -> None:
         """Forget a thread, which may be another one by now, or run another program."""
@@ -202,7 +221,8 @@ class Targets:
             found.close()
 
     def forget_process(self, process: int) -> None:
-        """Forget all threads of a process."""
+        """Forget all threads of a process, and its rank."""
+        self._ranks.pop(process, None)
         for thread in [thread for thread, target in self._known.items() if target.process == process]:
             self.forget(thread)
 

@@ -6,23 +6,20 @@ and whatever writes is seen, be it Python, C++, Rust or another program.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import socket
 import threading
-import time
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from pytest_ckpt.crashes.calls import DECODERS
+from pytest_ckpt.crashes import ending_in, rank_in
+from pytest_ckpt.crashes.decoding import Decoding
 from pytest_ckpt.crashes.holding import Holding
 from pytest_ckpt.crashes.log import LogWriter
 from pytest_ckpt.crashes.notifying import notifications, respond
 from pytest_ckpt.crashes.place import Place
-from pytest_ckpt.crashes.seen import Seen
-from pytest_ckpt.crashes.stopping import EXECS
 from pytest_ckpt.crashes.target import Targets
 
 if TYPE_CHECKING:
@@ -32,9 +29,6 @@ if TYPE_CHECKING:
     from seccompy.notify import Listener, Notification
 
     from pytest_ckpt.records.operation import Operation
-
-#: What the tracer meets where the kernel will refuse the call as well, or the thread has gone.
-_REFUSED: Final = frozenset({errno.EBADF, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESRCH})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,14 +55,15 @@ class Tracing:
         return self.folder / "operations.jsonl"
 
     @property
-    def ending(self) -> Path:
-        """A file that the job's process makes when it has done all, and waited for what it waits for."""
-        return self.folder / "ending"
-
-    @property
     def abandoned(self) -> Path:
         """The file of the operations that were held back when their process ended; not there where none were."""
         return self.folder / "abandoned.jsonl"
+
+    def rank_of(self, process: int) -> int | None:
+        """Return the rank that a process has said to be, as one does that the job forks to train with others."""
+        with suppress(OSError, ValueError):  # not there, or just being written
+            return int(rank_in(self.folder, process).read_text(encoding="ascii"))
+        return None
 
     @property
     def bytes(self) -> Path:
@@ -115,33 +110,27 @@ class Tracer:
             self.error = self.error or f"the tracer failed: {error!r}"
 
     def _listen(self, listener: Listener, job: int) -> None:
-        from seccompy.syscalls import syscall_nr
-
-        decoders = {}
-        for name, decoder in DECODERS.items():
-            with suppress(ValueError):
-                decoders[syscall_nr(name)] = (name, decoder)
-        execs = {syscall_nr(name) for name in EXECS}
         with ExitStack() as files:
             log = LogWriter(files.enter_context(self._tracing.operations.open("w", encoding="utf-8")))
             files.callback(log.flush)
             place = Place(self._tracing.root, files.enter_context(self._tracing.bytes.open("wb")))
-            targets = files.enter_context(closing(Targets(job)))
             glance = Place(self._tracing.root, files.enter_context(open(os.devnull, "wb")))  # noqa: PTH123 - no file of ours
+            decoding = Decoding(files.enter_context(closing(Targets(job, self._tracing.rank_of))))
 
-            def in_background(seen: Notification) -> Operation | None:
-                found = None if seen.nr in execs else self._decoded(seen, *decoders[seen.nr], glance, targets)
+            def in_background(call: Notification) -> Operation | None:
+                found = None if decoding.is_exec(call) else decoding.operation(call, glance)
                 return found if found is not None and found.background else None
 
-            holding = Holding(self._tracing.delay, in_background, self._tracing.ending.exists)
-            for notification in notifications(listener, holding, idle=log.flush):
-                log.seen(notification.pid)
-                if notification.nr in execs:
-                    _forget(notification.pid, targets)
-                    respond(listener, notification.id, 0)
+            holding = Holding(self._tracing.delay, in_background, ending_in(self._tracing.folder).exists)
+            for call in notifications(listener, holding, idle=log.flush):
+                log.seen(call.pid)
+                if decoding.is_exec(call):
+                    decoding.forget(call.pid)
+                    respond(listener, call.id, 0)
                     continue
-                found = self._decoded(notification, *decoders[notification.nr], place, targets)
-                respond(listener, notification.id, 0 if found is None else self._noted(found, notification.nr, log))
+                found = decoding.operation(call, place)
+                self.error = self.error or decoding.error
+                respond(listener, call.id, 0 if found is None else self._noted(found, call.nr, log))
 
             if holding.abandoned:
                 lines = (json.dumps(operation.to_json()) + "\n" for operation in holding.abandoned)
@@ -153,54 +142,3 @@ class Tracer:
         if not refused:
             log.add(operation, call)
         return refused
-
-    def _decoded(
-        self,
-        notification: Notification,
-        name: str,
-        decoder: Callable[[Seen], Operation | None],
-        place: Place,
-        targets: Targets,
-    ) -> Operation | None:
-        """Return what a call is about to do; a call that can't be understood is noted as that."""
-        known = targets.knows(notification.pid)
-        try:
-            return _operation(notification, name, decoder, place, targets)
-        except OSError as error:
-            if known:  # by a number that was another thread's, perhaps
-                targets.forget(notification.pid)
-                return self._decoded(notification, name, decoder, place, targets)
-            if error.errno not in _REFUSED:
-                self.error = self.error or f"{name} could not be followed: {error}"
-        except Exception as error:  # noqa: BLE001 - the job must go on, whatever it is
-            self.error = self.error or f"{name} could not be followed: {error!r}"
-        return None
-
-
-def _operation(
-    notification: Notification,
-    name: str,
-    decoder: Callable[[Seen], Operation | None],
-    place: Place,
-    targets: Targets,
-) -> Operation | None:
-    """Return what a call is about to do."""
-    target = targets.of(notification.pid)
-    found = decoder(Seen(target, notification.args, place))
-    if found is None:
-        return None
-    return replace(
-        found,
-        call=name,
-        process=target.process,
-        thread=notification.pid,
-        rank=target.rank,
-        background=targets.is_background(target),
-        time_ns=found.time_ns or time.time_ns(),
-    )
-
-
-def _forget(thread: int, targets: Targets) -> None:
-    """Forget a process that is about to run another program, and may have another rank then."""
-    with suppress(OSError):
-        targets.forget_process(targets.of(thread).process)

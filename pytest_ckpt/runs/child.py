@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from pytest_ckpt.checkpoints.store import EvidenceStore
+from pytest_ckpt.crashes import ending_in
 from pytest_ckpt.runs import mounts
 from pytest_ckpt.runs.hearing import SOURCES, Hearing
 from pytest_ckpt.runs.imports import after_import
@@ -109,7 +110,7 @@ def run_job(plan: RunPlan) -> int:
     probe.look("train_end")
     probe.state("exit")
     _finish_threads()
-    (plan.folder / "ending").touch()
+    ending_in(plan.folder).touch()
     probe.look("exit")
     if not was_rank:
         probe.finish()

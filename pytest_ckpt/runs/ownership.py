@@ -12,6 +12,7 @@ from contextlib import suppress
 from multiprocessing import util
 from typing import TYPE_CHECKING, Any, Final
 
+from pytest_ckpt.crashes import rank_in
 from pytest_ckpt.runs import processes
 
 if TYPE_CHECKING:
@@ -42,10 +43,11 @@ class Ownership:
         self._rank = None if self.is_program else os.environ.get("RANK")
         if not self.is_program:
             file.write_bytes(bytes(_SHARED.size))
+        self._folder = file.parent
         with file.open("r+b") as opened:
             self._shared = mmap.mmap(opened.fileno(), _SHARED.size)
         self._when_taken: Callable[[], None] = lambda: None
-        self._is_forked = self._has_inherited = False
+        self._is_forked = self._has_inherited = self._has_told = False
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._forked)
 
@@ -54,6 +56,7 @@ class Ownership:
         self._is_forked = True
         self._rank = os.environ.get("RANK")
         self._has_inherited = _distributed() is not None
+        self._has_told = False
 
     def when_taken(self, callback: Callable[[], None]) -> None:
         """Have something called in the process of rank 0 as it becomes the one that is looked at."""
@@ -62,6 +65,8 @@ class Ownership:
     def is_here(self, *, may_take: bool = True) -> bool:
         """Say whether this process is the one; one of rank 0 becomes it by that, unless it may not."""
         owner, pid = self._owner, os.getpid()
+        if self._is_forked and may_take:
+            self._tell_rank(pid)
         if owner:
             return owner == pid
         return pid == self._main or (may_take and self._take_over(pid))
@@ -104,14 +109,27 @@ class Ownership:
         return os.environ.get("RANK") != self._rank or _distributed() is not None
 
     def _is_first_rank(self) -> bool:
-        """Say whether this process has got the rank 0: by torch, which knows it best, or by what its launcher has set."""
+        """Say whether this process is of rank 0, or a program that trains alone."""
+        rank = self._own_rank
+        if rank is not None:
+            return rank == 0
+        return self.is_program and not self._is_forked and _distributed() is None and "RANK" not in os.environ
+
+    @property
+    def _own_rank(self) -> int | None:
+        """The rank that this process has got itself: by torch, which knows it best, or by what its launcher has set."""
         distributed = _distributed()
         if distributed is not None:
-            return not self._has_inherited and bool(distributed.get_rank() == 0)
-        rank = os.environ.get("RANK")
-        if rank is None:
-            return self.is_program and not self._is_forked
-        return rank == "0" and rank != self._rank
+            return None if self._has_inherited else int(distributed.get_rank())
+        rank = os.environ.get("RANK", "")
+        return int(rank) if rank.isdigit() and rank != self._rank else None
+
+    def _tell_rank(self, pid: int) -> None:
+        """Tell the tracer, if there is one, that this process trains, though it was forked; once."""
+        rank = None if self._has_told else self._own_rank
+        if rank is not None:
+            self._has_told = True
+            rank_in(self._folder, pid).write_text(str(rank), encoding="ascii")
 
 
 def _distributed() -> Any:  # noqa: ANN401 - a module that may not be imported

@@ -10,15 +10,17 @@ import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from torch.distributed.checkpoint.state_dict_saver import async_save
 
-from jobs import hf, pl, saves
+from jobs import hf, pl, ranks, saves
 from pytest_ckpt.contracts.durable import AsyncDurable
 from pytest_ckpt.crashes.stopping import why_not
+from pytest_ckpt.records.experiment import TRACED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -293,6 +295,23 @@ def test_a_job_that_saves_as_it_trains_is_no_case(judge: Judge) -> None:
     assert "not_applicable" == verdict.status
     assert "all that is saved is written by the thread that trains" == verdict.sentence
     assert not [experiment for experiment in judge.lab.runs if experiment.slowness is not None]
+
+
+def test_ranks_that_save_as_they_train_are_no_case(judge: Judge) -> None:
+    """Each trains in the process that the job has forked for it."""
+    verdict = verdict_of(judge, lambda job: ranks.launch(ranks.saved_by_each, job))
+    assert "not_applicable" == verdict.status, verdict
+    trace = judge.lab.runs[TRACED].trace
+    assert trace is not None
+    assert {0, 1} == {operation.rank for operation in trace.operations}
+
+
+def test_a_thread_of_a_rank_that_saves_what_is_trained_on(judge: Judge) -> None:
+    """It is beside the one that trains, as in a job of one process; where it saves a copy, all is well."""
+    wrong = verdict_of(judge, lambda job: ranks.launch(ranks.saved_by_thread, job))
+    assert "violated" == wrong.status, wrong
+    right = verdict_of(judge, lambda job: ranks.launch(partial(ranks.saved_by_thread, copies=True), job))
+    assert "held" == right.status, right
 
 
 @pytest.mark.filterwarnings("default")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import tempfile
+import threading
 import time
 import warnings
 from pathlib import Path
@@ -117,3 +119,19 @@ def saved_by_each(job: Job, *, place: str = "step_{}", steps: int = 6) -> None:
             state = {"model": training.model.state_dict(), "optimizer": training.optimizer.state_dict(), "step": step}
             torch.save(state, folder / f"rank{dist.get_rank()}.pt")
             dist.barrier()
+
+
+def saved_by_thread(job: Job, *, copies: bool = False) -> None:
+    """Train; rank 0 saves every second step in a thread, and waits for the last one only."""
+    training = Training()
+    begun: list[threading.Thread] = []
+    for step in range(1, 9):
+        training.step(step)
+        if step % 2 == 0 and dist.get_rank() == 0:
+            state = {"model": training.model.state_dict(), "step": step}
+            path = Path(job.dir, f"step_{step}.pt")
+            begun.append(threading.Thread(target=torch.save, args=(copy.deepcopy(state) if copies else state, path)))
+            begun[-1].start()
+        dist.barrier()
+    for thread in begun:
+        thread.join()
