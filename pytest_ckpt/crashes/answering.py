@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from pytest_ckpt.records.operation import Operation
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from pytest_ckpt.records.fault import Fault
@@ -64,15 +65,17 @@ def _fail_with(fault: Fault) -> frozenset[str]:
 
 @dataclass(slots=True)
 class Signalling:
-    """Sends a process a signal as it comes to one operation, and kills it after the time of grace; all go on.
+    """Sends a job a signal as a process comes to one operation, and kills it after the time of grace; all go on.
 
     Attributes:
         strike: what is to happen.
         noted: the file of the operation at which it was sent.
+        with_others: returns the processes that train with one, itself included: a scheduler means all of them.
     """
 
     strike: Strike
     noted: Path
+    with_others: Callable[[int], Iterable[int]]
     _sent: bool = False
 
     def __call__(self, number: int, operation: Operation) -> int:
@@ -80,13 +83,21 @@ class Signalling:
         if not self._sent and number >= self.strike.operation and operation.kind == self.strike.kind:
             self._sent = True
             self.noted.write_text(json.dumps(operation.to_json()) + "\n", encoding="utf-8")
-            os.kill(operation.process, getattr(signal, self.strike.signal))
-            kill_after(operation.process, self.strike.grace)
+            strike(self.with_others(operation.process), self.strike)
         return 0
 
 
-def kill_after(process: int, seconds: float) -> None:
-    """Kill a process after some time, if it is still there then, and this one too."""
+def strike(targets: Iterable[int], how: Strike) -> None:
+    """Send processes a signal, and kill those after the time of grace that are still there then, if this one is."""
+    targets = tuple(targets)
+    for process in targets:
+        _kill_after(process, how.grace)
+    for process in targets:
+        with suppress(ProcessLookupError):
+            os.kill(process, getattr(signal, how.signal))
+
+
+def _kill_after(process: int, seconds: float) -> None:
     timer = threading.Timer(seconds, _kill, (process,))
     timer.daemon = True
     timer.start()

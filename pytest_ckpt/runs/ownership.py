@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pytest_ckpt.crashes import rank_in
 from pytest_ckpt.runs import processes
+from pytest_ckpt.runs.together import training_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,6 +92,10 @@ class Ownership:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
         os._exit(code)
+
+    def with_others(self, pid: int) -> list[int]:
+        """Return the processes that train with one, itself included, and last."""
+        return training_with(pid, self._main, self._folder)
 
     @property
     def _owner(self) -> int:

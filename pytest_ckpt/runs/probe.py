@@ -47,7 +47,7 @@ class Probe:
         self._journal = journal
         self._watcher = watcher
         self._interruption = interruption
-        self._striker = Striker(strike, self._told_of_strike)
+        self._striker = Striker(strike, self._told_of_strike, journal.ownership.with_others)
         self._strike = strike
         self._clock = StepClock()
         self._inventory = Inventory()

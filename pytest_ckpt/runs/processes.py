@@ -151,6 +151,11 @@ def command_of(pid: int) -> str:
     return line[:_COMMAND_LIMIT] or f"[{_read(f'/proc/{pid}/comm').strip() or '?'}]"
 
 
+def environment_of(pid: int) -> dict[str, str]:
+    """Return the environment with which the program of a process was started; empty if it has ended."""
+    return dict(entry.split("=", 1) for entry in _read(f"/proc/{pid}/environ").split("\0") if "=" in entry)
+
+
 def catches(pid: int, number: int) -> bool:
     """Say whether a process has a handler for a signal, which would otherwise end it."""
     return _has(f"/proc/{pid}/status", number, "SigCgt")

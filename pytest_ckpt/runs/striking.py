@@ -4,29 +4,32 @@ from __future__ import annotations
 
 import functools
 import os
-import signal
 import time
 from typing import TYPE_CHECKING
 
-from pytest_ckpt.crashes.answering import kill_after
+from pytest_ckpt.crashes.answering import strike
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from pytest_ckpt.records.strike import Phase, Strike
 
 
 class Striker:
-    """Sends this process the signal that an experiment asks for, once, and kills it after the time of grace.
+    """Sends this process, and all that train with it, the signal that an experiment asks for, and kills them in the end.
 
     Args:
         strike: what is asked for; None for a job that is left alone.
         told: called just before, with the number of steps done: nothing may be told afterwards.
+        with_others: returns the processes that train with one, itself included, and last.
     """
 
-    def __init__(self, strike: Strike | None, told: Callable[[int], None]) -> None:
+    def __init__(
+        self, strike: Strike | None, told: Callable[[int], None], with_others: Callable[[int], Iterable[int]]
+    ) -> None:
         self._strike = strike
         self._told = told
+        self._with_others = with_others
         self._since: int | None = None
         self._forwards = 0
 
@@ -45,8 +48,7 @@ class Striker:
         if self._since is None and phase == self._strike.phase and finished >= self._strike.after:
             self._since = finished
             self._told(finished)
-            kill_after(os.getpid(), self._strike.grace)
-            os.kill(os.getpid(), getattr(signal, self._strike.signal))
+            strike(self._with_others(os.getpid()), self._strike)
 
     def _keep_pace(self, finished: int) -> None:
         """Wait, from the second step after the signal on; one in a save is sent from outside, in a known step."""

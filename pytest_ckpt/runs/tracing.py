@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from pytest_ckpt.crashes.answering import Answer, Signalling, noted_in
@@ -10,9 +11,10 @@ from pytest_ckpt.crashes.states import replayed, states
 from pytest_ckpt.crashes.stopping import why_not
 from pytest_ckpt.crashes.tracer import Tracing
 from pytest_ckpt.records.crash import Trace
+from pytest_ckpt.runs.together import training_with
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from pytest_ckpt.checkpoints.store import EvidenceStore
@@ -27,9 +29,14 @@ def tracing_of(plan: RunPlan) -> Tracing | None:
     if not plan.traced or why_not():
         return None
     answer = None if plan.fault is None else Answer(plan.fault, plan.directory, _refused_in(plan))
-    signalling = None if plan.strike is None else Signalling(plan.strike, _refused_in(plan))
+    signalling = None if plan.strike is None else Signalling(plan.strike, _refused_in(plan), _with_others(plan.folder))
     delay = 0.0 if plan.slowness is None else plan.slowness.seconds
     return Tracing(root=plan.directory, folder=plan.folder, answer=answer or signalling, delay=delay)
+
+
+def _with_others(folder: Path) -> Callable[[int], list[int]]:
+    """Return what tells, in the process above a job's, which processes train with one."""
+    return lambda process: training_with(process, os.getpid(), folder)
 
 
 def _refused_in(plan: RunPlan) -> Path:

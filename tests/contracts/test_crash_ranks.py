@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from jobs import ranks
 from jobs.program import PROGRAM, TORCHRUN
 from pytest_ckpt.contracts.crashing import CrashSafe, PowerSafe
+from pytest_ckpt.contracts.filling import DiskFull
+from pytest_ckpt.contracts.preempting import Preemptible
 from pytest_ckpt.crashes.stopping import why_not
 from pytest_ckpt.records.experiment import TRACED
 
@@ -43,6 +46,31 @@ def test_the_power_fails_while_the_metadata_are_written(judge: Judge) -> None:
     verdict = judge(lambda job: ranks.launch(ranks.saved_by_both, job, "step{}"), PowerSafe(most=_FEW))["power_safe"]
     assert "violated" == verdict.status, verdict
     assert ".metadata" in verdict.findings[0].cause
+
+
+@pytest.mark.parametrize("by", [None, 1])
+def test_both_are_sent_a_signal(judge: Judge, by: int | None) -> None:
+    """As by a scheduler: a job of which rank 1 alone minds leaves in time as well, in a save of rank 0's too."""
+    train = lambda job: ranks.launch(partial(ranks.preempted, by=by), job)  # noqa: E731
+    verdict = judge(train, Preemptible(phases=("step", "save")))["preemptible"]
+    assert "held" == verdict.status, verdict
+
+
+def test_a_signal_ends_both(judge: Judge) -> None:
+    """What was trained since the last save is lost, and nothing of the job is left."""
+    train = lambda job: ranks.launch(ranks.saved_by_one, job)  # noqa: E731
+    verdict = judge(train, Preemptible(phases=("step",)))["preemptible"]
+    assert "a signal costs what was trained since the last save: step 3 is lost" in verdict.sentence
+    assert {()} == {run.outcome.leftovers for run in judge.lab.runs.values()}
+
+
+def test_a_disk_that_is_full_for_both(judge: Judge) -> None:
+    """The error of either ends the job, and what was saved before is whole; where rank 0 passes over it, that is told."""
+    right = judge(lambda job: ranks.launch(ranks.saved_by_both, job, "step{}"), DiskFull(most=_FEW))["disk_full"]
+    assert "held" == right.status, right
+    assert "ended the job with an error" in right.sentence
+    wrong = judge(lambda job: ranks.launch(ranks.saved_heedlessly, job), DiskFull(most=_FEW))["disk_full"]
+    assert "violated" == wrong.status, wrong
 
 
 def test_under_torchrun(judge: Judge) -> None:

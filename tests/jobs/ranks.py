@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import importlib
+import signal
 import tempfile
 import threading
 import time
@@ -135,3 +137,43 @@ def saved_by_thread(job: Job, *, copies: bool = False) -> None:
         dist.barrier()
     for thread in begun:
         thread.join()
+
+
+def preempted(job: Job, *, by: int | None = None) -> None:
+    """Train; both ranks leave after the step in which one was sent SIGTERM, and rank 0 saves then.
+
+    Args:
+        by: the only rank that asks whether it was sent one; None for both.
+    """
+    asked = torch.zeros(1)
+    signal.signal(signal.SIGTERM, lambda *_: asked.fill_(by is None or by == dist.get_rank()))
+    training, done = Training(), 0
+    newest = max(Path(job.dir).glob("step_*.pt"), key=lambda path: int(path.stem[5:]), default=None)
+    checkpoint = job.resume_from or (newest if job.restarting else None)
+    if checkpoint is not None:
+        state = torch.load(checkpoint)
+        training.model.load_state_dict(state["model"])
+        training.optimizer.load_state_dict(state["optimizer"])
+        done = state["step"]
+    for step in range(done + 1, 13):
+        training.step(step)
+        agreed = asked.clone()
+        dist.all_reduce(agreed, dist.ReduceOp.MAX)
+        if (step % 5 == 0 or agreed) and dist.get_rank() == 0:
+            state = {"model": training.model.state_dict(), "optimizer": training.optimizer.state_dict(), "step": step}
+            part = Path(job.dir, "part")
+            torch.save(state, part)
+            part.replace(Path(job.dir, f"step_{step}.pt"))
+        if agreed:
+            return
+
+
+def saved_heedlessly(job: Job) -> None:
+    """Train; rank 0 saves every second step, and goes on where it can't."""
+    training = Training()
+    for step in range(1, 7):
+        training.step(step)
+        if step % 2 == 0 and dist.get_rank() == 0:
+            with contextlib.suppress(OSError, RuntimeError):
+                torch.save({"model": training.model.state_dict(), "step": step}, Path(job.dir, f"step_{step}.pt"))
+        dist.barrier()
