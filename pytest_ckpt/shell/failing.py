@@ -65,15 +65,24 @@ def kept(lab: Lab) -> tuple[str, ...]:
 
 
 def sections(lab: Lab) -> tuple[tuple[str, ...], ...]:
-    """Return the captured output of the baseline and of runs that failed, though nothing was damaged before."""
-    runs = [
-        run
-        for run in lab.runs.values()
-        if run.experiment.kind == "baseline" or (not run.outcome.ok and run.experiment.damage is None)
-    ]
+    """Return the captured output of the baseline and of runs that failed, though nothing was damaged before.
+
+    Of the many that were started after a crash it is that of the first, and none of those whose calls were to fail: the output
+    of all lies with the evidence.
+    """
+    told = [run for run in lab.runs.values() if _is_told(run)]
+    crashes = [run.experiment.crash for run in told if run.experiment.crash is not None]
     return tuple(
-        (f"ckpt {run.experiment.title} {title}", _shown(text)) for run in runs for title, text in run.sections.items()
+        (f"ckpt {run.experiment.title} {title}", _shown(text))
+        for run in told
+        if run.experiment.crash is None or run.experiment.crash == min(crashes)
+        for title, text in run.sections.items()
     )
+
+
+def _is_told(run: RunRecord) -> bool:
+    disturbed = run.experiment.damage is not None or run.experiment.fault is not None
+    return run.experiment.kind == "baseline" or not (run.outcome.ok or disturbed)
 
 
 def _shown(text: str) -> str:

@@ -55,3 +55,68 @@ def test_a_broken_state_is_kept_and_tried_again(sessions: Sessions) -> None:
     assert f"  replay   {command}\n" in output
     again = sessions("--ckpt-contract", "--ckpt-crash", state.name, "test_jobs.py::test_job[crash_safe]").stdout.str()
     assert "in 1 of 1 state that a kill can leave" in again
+
+
+def test_of_many_restarts_that_fail_one_is_heard(sessions: Sessions) -> None:
+    """All say the same; what the others said lies with the evidence."""
+    sessions.write("""
+        import torch
+        from pathlib import Path
+
+        @pytest.mark.ckpt_crash_safe
+        def test_job(ckpt_job):
+            torch.manual_seed(0)
+            model = torch.nn.Linear(4, 2)
+            optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+            folder, done = Path(ckpt_job.dir), 0
+            if ckpt_job.restarting:
+                marks = sorted(path.stem for path in folder.glob("*.done"))
+                files = sorted(path.stem for path in folder.glob("*.pt"))
+                if files != marks:
+                    print("it can't go on")
+                    raise RuntimeError("a file without its mark")
+                if files:
+                    saved = torch.load(folder / f"{files[-1]}.pt")
+                    model.load_state_dict(saved["model"])
+                    done = saved["step"]
+            for step in range(done + 1, 5):
+                model(torch.full((8, 4), step / 10)).square().mean().backward()
+                optimizer.step()
+                optimizer.zero_grad()
+                torch.save({"model": model.state_dict(), "step": step}, folder / f"step_{step}.pt")
+                (folder / f"step_{step}.done").touch()
+    """)
+    output = sessions("--ckpt-contract").stdout.str()
+    states = re.search(r"in (\d+) of \d+ states", output)
+    assert states is not None, output
+    assert int(states[1]) > 1
+    assert 1 == len(re.findall(r"-- ckpt restart after crash \d+ stdout --", output))
+    assert 1 == output.count("it can't go on")
+
+
+def test_a_job_that_fails_as_it_should_is_not_heard(sessions: Sessions) -> None:
+    """Where one call of many that fail is passed over, the errors of the others are no news."""
+    sessions.write("""
+        import torch
+        from pathlib import Path
+
+        @pytest.mark.ckpt_disk_full
+        def test_job(ckpt_job):
+            torch.manual_seed(0)
+            model = torch.nn.Linear(4, 2)
+            optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+            for step in range(1, 4):
+                model(torch.full((8, 4), step / 10)).square().mean().backward()
+                optimizer.step()
+                try:
+                    torch.save({"model": model.state_dict(), "step": step}, Path(ckpt_job.dir, f"step_{step}.pt"))
+                    Path(ckpt_job.dir, "steps.txt").write_text(str(step))
+                except OSError:
+                    print("no more room")
+                    raise
+                except RuntimeError:  # of torch
+                    pass
+    """)
+    output = sessions("--ckpt-contract").stdout.str()
+    assert "test_job    BROKEN" in output
+    assert "no more room" not in output
