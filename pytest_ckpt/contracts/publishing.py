@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
@@ -23,6 +24,8 @@ Way: TypeAlias = Literal["renamed", "arrived", "copied", "in place"]
 
 _WRITING: Final = frozenset({"write", "truncate", "allocate", "zero"})
 _COPYING: Final = frozenset({"sendfile", "copy_file_range"})
+#: What the name of a file says that holds the number of a checkpoint, and not just any.
+_OF_NEWEST: Final = re.compile(r"latest|last|newest|resume|checkpoint|ckpt", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +156,7 @@ def _is_on(operation: Operation, saved: Saved) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pointing:
-    """A link, or a file of one line, that comes to name a checkpoint.
+    """A link, or a file of one line, that comes to name a checkpoint, by its path or by its number.
 
     Attributes:
         path: the pointer's.
@@ -188,22 +191,36 @@ def _pointing(
     says = one.target if one.kind == "symlink" else one.says
     if not says or one.path is None:
         return
+    renamed = _renamed(point, points)
+    path = one.path if renamed is None else renamed[1].target
     names = _meant(says, one.path, directory)
-    meant = [to for to in found if to.path in names and to.saved.ended_ns >= one.time_ns]
+    meant = [to for to in found if to.saved.ended_ns >= one.time_ns and (to.path in names or _counts(to, says, path))]
     if not meant or is_below(one.path, meant[0].path):
         return
-    moved = next((later for later in points[number + 1 :] if one.path in {later[1].path, later[1].target}), None)
-    if moved is not None and moved[1].kind == "rename" and moved[1].path == one.path:
-        yield Pointing(path=moved[1].target, number=moved[0], to=meant[0])
+    if renamed is not None:
+        yield Pointing(path=path, number=renamed[0], to=meant[0])
         return
     before = [place for place, other in points[:number] if other.path == one.path and _takes_away(other)]
-    yield Pointing(path=one.path, number=number, to=meant[0], begun=before[-1] if before else None)
+    yield Pointing(path=path, number=number, to=meant[0], begun=before[-1] if before else None)
+
+
+def _renamed(point: Point, points: Sequence[Point]) -> Point | None:
+    """Return the operation that gives what was just written another name, if it is the next on it."""
+    path = point[1].path
+    after = next((later for later in points[point[0] + 1 :] if path in {later[1].path, later[1].target}), None)
+    return after if after is not None and after[1].kind == "rename" and after[1].path == path else None
 
 
 def _meant(says: str, pointer: str, directory: str) -> set[str]:
     """Return which paths in the directory a pointer may mean: from where it lies, or from the top."""
     beside = posixpath.join(posixpath.dirname(pointer), says)
     return {posixpath.normpath(path.removeprefix(f"{directory}/")) for path in (says, beside)}
+
+
+def _counts(to: Publication, says: str, pointer: str) -> bool:
+    """Say whether a file that holds nothing but a number, and is named for that, means a checkpoint by it."""
+    is_named = _OF_NEWEST.search(posixpath.basename(pointer)) is not None
+    return says.isdecimal() and is_named and int(says) == to.saved.checkpoint.claimed
 
 
 def _takes_away(operation: Operation) -> bool:

@@ -108,6 +108,19 @@ def named_in_place(state: State, folder: Path) -> None:
     (folder / "latest").write_text(f"{folder}/step{state['step']}.pt\n", encoding="ascii")
 
 
+def counted(state: State, folder: Path, name: str = "latest_step.txt") -> None:
+    """Write the number of the checkpoint when that is there, as programs do whose folders are called by it."""
+    grown(state, folder)
+    (folder / "part").write_text(str(state["step"]), encoding="ascii")
+    (folder / "part").replace(folder / name)
+
+
+def counted_first(state: State, folder: Path) -> None:
+    """Write the number before the checkpoint."""
+    (folder / "latest_step.txt").write_text(f"{state['step']}\n", encoding="ascii")
+    grown(state, folder)
+
+
 def test_a_file_that_is_written_under_its_name(judge: Judge) -> None:
     """Whoever reads it meanwhile finds a part of it."""
     told_of = rows(judge, grown, CrashSafe())
@@ -169,6 +182,13 @@ def test_a_folder_that_is_renamed(judge: Judge) -> None:
             "it empty, or gone, from operation N on",
             id="link in two steps",
         ),
+        pytest.param(counted, "pointer: latest_step.txt names step4.pt (operation N) after that is whole", id="number"),
+        pytest.param(
+            counted_first,
+            "pointer: latest_step.txt names step4.pt (operation N) before that is whole (operation N); it is not replaced at "
+            "once: a reader may find it empty, or gone, from operation N on",
+            id="number first",
+        ),
         pytest.param(
             linked_at_once, "pointer: latest names step4.pt (operation N) after that is whole", id="link at once"
         ),
@@ -177,6 +197,12 @@ def test_a_folder_that_is_renamed(judge: Judge) -> None:
 def test_what_names_the_newest(judge: Judge, save: Callable[[State, Path], None], says: str) -> None:
     """A pointer may come too early, and be gone for a moment; it is told when it names what, and how."""
     assert says == rows(judge, save, CrashSafe())[1]
+
+
+def test_a_number_that_means_no_checkpoint(judge: Judge) -> None:
+    """A file of another name may count anything."""
+    told_of = rows(judge, lambda state, folder: counted(state, folder, "progress.txt"), CrashSafe())
+    assert not [row for row in told_of if row.startswith("pointer")]
 
 
 def numbered_durably(state: State, folder: Path) -> None:
