@@ -150,7 +150,7 @@ def test_a_state_that_is_written_to_memory_in_a_thread_is_found(judge: Judge) ->
 
 
 def test_an_optimizer_of_which_no_copy_is_made_is_found(judge: Judge) -> None:
-    """With the component that is changed, and its keys."""
+    """With the component that is changed, and its keys; of which steps its parts are is a matter of the machine's speed."""
 
     def train(job: Job) -> None:
         background = Background(copies=False)
@@ -162,9 +162,11 @@ def test_an_optimizer_of_which_no_copy_is_made_is_found(judge: Judge) -> None:
 
     verdict = verdict_of(judge, train)
     assert "violated" == verdict.status, verdict
-    assert "parts of several steps" in verdict.sentence
+    assert re.search(r"step_\d.pt holds (parts of several steps|optimizer of another moment)", verdict.sentence)
     assert "optimizer" == verdict.findings[0].component
-    assert re.fullmatch(r"optimizer of step \d", rows(verdict)["optimizer.state.0.exp_avg"])
+    assert re.fullmatch(
+        r"optimizer of step \d|of no moment between two steps", rows(verdict)["optimizer.state.0.exp_avg"]
+    )
 
 
 def test_a_wait_before_the_next_step_holds_without_a_copy(judge: Judge) -> None:
