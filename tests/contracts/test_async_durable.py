@@ -63,7 +63,7 @@ class Background:
         joins: str = "all",
         daemon: bool = False,
         process: bool = False,
-        rest: float = 0.05,
+        rest: float = 0.3,
     ) -> None:
         self._save = save
         self._copies = copies
@@ -229,7 +229,7 @@ def test_a_save_that_is_lost_without_a_slow_disk_as_well_is_found(judge: Judge) 
         with path.with_suffix(".tmp").open("wb") as file:
             torch.save(state, file)
             if state["step"] == saves.LAST:
-                time.sleep(0.5)
+                time.sleep(1.5)
         path.with_suffix(".tmp").rename(path)
 
     verdict = verdict_of(judge, Background.job(joins="previous", daemon=True, save=save))
@@ -347,7 +347,7 @@ def test_a_job_that_passes_over_saves_while_one_goes_on_holds(judge: Judge) -> N
                 background.finish()
             if not any(thread.is_alive() for thread in begun):
                 background.save(state, path)
-                time.sleep(0.02)
+                time.sleep(0.1)
 
         saves.loop(save, finish=background.finish)(job)
 
@@ -367,7 +367,7 @@ def test_a_job_that_fails_as_its_saves_are_slow_is_found(judge: Judge) -> None:
                 message = "the last save is not there"
                 raise RuntimeError(message)
             background.save(state, path)
-            time.sleep(0.05)
+            time.sleep(0.25)
 
         saves.loop(save, finish=background.finish)(job)
 
@@ -391,7 +391,7 @@ def test_a_job_that_waits_for_ever_for_a_slow_save_is_not_decided(judge: Judge) 
 
         def save(state: dict[str, Any], path: Path) -> None:
             background.save(state, path)
-            time.sleep(0.05)
+            time.sleep(0.25)
 
         saves.loop(save, finish=finish)(job)
 
