@@ -22,6 +22,7 @@ from pytest_ckpt.runs.imports import worth_importing
 from pytest_ckpt.runs.inventory import Inventory
 from pytest_ckpt.runs.ownership import at_exit
 from pytest_ckpt.runs.striking import Striker, notice_loaders
+from pytest_ckpt.runs.together import strangers
 
 if TYPE_CHECKING:
     from pytest_ckpt.records.state import Reading
@@ -263,6 +264,8 @@ class Probe:
         self._thread = threading.get_ident()
         if self._journal.ownership.has_rank():
             self._journal.write("rank")
+        if text := strangers():
+            self._journal.write("note", {"text": text})
         at_exit(self._leave)
 
     @harmless

@@ -21,6 +21,7 @@ from pytest_ckpt.lab import Lab, LabSettings
 from pytest_ckpt.runs.job import Job
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from conftest import Judge
@@ -58,6 +59,29 @@ def test_a_launcher_of_accelerate(judge: Judge) -> None:
     verdicts = judge(lambda job: accelerate.debug_launcher(_train_by_accelerate, (job,)), FinalStep(), Faithful())
     assert {"held"} == {verdict.status for verdict in verdicts.values()}, str(judge)
     assert (2, 4) == judge.baseline.saved_steps
+    assert () == judge.baseline.notes
+
+
+def test_a_launcher_in_a_process_that_has_used_accelerate(judge: Judge) -> None:
+    """Its state is inherited: each rank takes itself for the only one, and a note says so."""
+    accelerate: Any = pytest.importorskip("accelerate")
+    accelerate.Accelerator(cpu=True)
+    judge(lambda job: accelerate.debug_launcher(_train_by_accelerate, (job,)), FinalStep())
+    (note,) = [note for note in judge.baseline.notes if "accelerate was used" in note]
+    assert "AcceleratorState._reset_state(reset_partial_state=True)" in note
+
+
+@pytest.fixture(autouse=True)
+def _fresh_accelerate() -> Iterator[None]:
+    """Have it know nothing of what other tests have used it for: processes that are forked would know the same."""
+
+    def reset() -> None:
+        if (state := sys.modules.get("accelerate.state")) is not None:
+            state.AcceleratorState._reset_state(reset_partial_state=True)  # noqa: SLF001 - accelerate's own tests have no other way
+
+    reset()
+    yield
+    reset()
 
 
 def _train_by_accelerate(job: Job) -> None:
