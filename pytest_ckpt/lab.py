@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Final
 
@@ -116,7 +116,11 @@ class Lab:
             self._run_alone(again)
             self._run_planned(contracts, self._run_alone)
             verdicts = [verdict(contract, self.evidence) for contract in contracts]
-        return verdicts
+        return [found if found.ok else self._with_notes(found) for found in verdicts]
+
+    def _with_notes(self, found: Verdict) -> Verdict:
+        """Add what stood in the way of looking at the job: the verdict may come of it."""
+        return replace(found, notes=(*found.notes, *self.run().notes))
 
     def _to_run_alone(self, contracts: Sequence[Contract], verdicts: Sequence[Verdict]) -> list[Experiment]:
         """Return the runs with company that something is told of; of many crash states alike the first stands for all."""

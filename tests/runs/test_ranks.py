@@ -16,7 +16,7 @@ from jobs import plain, ranks
 from pytest_ckpt.contracts.completeness import Complete
 from pytest_ckpt.contracts.contents import Faithful
 from pytest_ckpt.contracts.resuming import Resumable
-from pytest_ckpt.contracts.saving import FinalStep
+from pytest_ckpt.contracts.saving import Count, FinalStep
 from pytest_ckpt.lab import Lab, LabSettings
 from pytest_ckpt.runs.job import Job
 
@@ -63,12 +63,14 @@ def test_a_launcher_of_accelerate(judge: Judge) -> None:
 
 
 def test_a_launcher_in_a_process_that_has_used_accelerate(judge: Judge) -> None:
-    """Its state is inherited: each rank takes itself for the only one, and a note says so."""
+    """Its state is inherited: each rank takes itself for the only one, and a note on what is broken says so."""
     accelerate: Any = pytest.importorskip("accelerate")
     accelerate.Accelerator(cpu=True)
-    judge(lambda job: accelerate.debug_launcher(_train_by_accelerate, (job,)), FinalStep())
-    (note,) = [note for note in judge.baseline.notes if "accelerate was used" in note]
+    verdicts = judge(lambda job: accelerate.debug_launcher(_train_by_accelerate, (job,)), FinalStep(), Count(3))
+    (note,) = verdicts["count"].notes
+    assert note.startswith("accelerate was used in this process before the job forked its ranks")
     assert "AcceleratorState._reset_state(reset_partial_state=True)" in note
+    assert () == verdicts["final_step"].notes
 
 
 @pytest.fixture(autouse=True)
