@@ -63,14 +63,18 @@ def test_a_launcher_of_accelerate(judge: Judge) -> None:
 
 
 def test_a_launcher_in_a_process_that_has_used_accelerate(judge: Judge) -> None:
-    """Its state is inherited: each rank takes itself for the only one, and a note on what is broken says so."""
+    """Its state is inherited: each rank takes itself for the only one, and a note on what is broken says so.
+
+    Both write the same files at once: whether the last step is whole in the end depends on which of them was faster.
+    """
     accelerate: Any = pytest.importorskip("accelerate")
     accelerate.Accelerator(cpu=True)
-    verdicts = judge(lambda job: accelerate.debug_launcher(_train_by_accelerate, (job,)), FinalStep(), Count(3))
+    verdicts = judge(lambda job: accelerate.debug_launcher(_train_by_accelerate, (job,)), FinalStep(), Count(7))
     (note,) = verdicts["count"].notes
     assert note.startswith("accelerate was used in this process before the job forked its ranks")
     assert "AcceleratorState._reset_state(reset_partial_state=True)" in note
-    assert () == verdicts["final_step"].notes
+    final = verdicts["final_step"]
+    assert final.notes == (() if final.status == "held" else (note,)), str(judge)
 
 
 @pytest.fixture(autouse=True)
