@@ -96,7 +96,7 @@ def findings(met: Sequence[Preempted], grace: float, exit_code: int | None) -> I
 def _finding(group: Sequence[Preempted], met: Sequence[Preempted], what: str, cause: str, fix: str) -> Finding:
     first = group[0]
     return Finding(
-        title=f"in {len(group)} of {len(met)} phases {what}",
+        title=what if len(met) == 1 else f"in {len(group)} of {len(met)} phases {what}",
         rows=tuple(_rows(group)),
         cause=cause,
         fix=fix,

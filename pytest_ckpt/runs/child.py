@@ -22,6 +22,7 @@ from pytest_ckpt.runs.interrupting import Interruption
 from pytest_ckpt.runs.journal import Journal
 from pytest_ckpt.runs.observing import Observer
 from pytest_ckpt.runs.program import watching
+from pytest_ckpt.runs.program_failure import ProgramFailed
 from pytest_ckpt.runs.watch import Watcher
 
 if TYPE_CHECKING:
@@ -178,6 +179,9 @@ def _call(plan: RunPlan) -> tuple[int, dict[str, Any]]:
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
         status = "finished" if code == 0 else "raised"
         return code, {"status": status, "message": f"SystemExit({error.code!r})", "traceback": _traceback(error)}
+    except ProgramFailed as error:
+        end = error.told(plan.folder, plan.output("stderr"))
+        return 1, {"status": "raised", "traceback": _traceback(error), **end}
     except BaseException as error:  # noqa: BLE001 - torch's CheckpointException is not an Exception
         message = "".join(traceback.format_exception_only(error)).strip()
         return 1, {"status": "raised", "message": message, "traceback": _traceback(error)}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import signal
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_ckpt.records.run import Outcome
+from pytest_ckpt.runs.program_failure import name_of
 from pytest_ckpt.runs.spawn import CRASHED
 from pytest_ckpt.runs.supervise import STACKS_FOLLOW
 
@@ -37,18 +37,11 @@ def outcome(ended: Ended, seen: Assembled, method: str, stderr: Path) -> Outcome
     if seen.end is not None:
         return replace(found, **seen.end)
     if ended.signal is not None:
-        return replace(found, status="killed", message=f"its process was killed by {_name_of(ended.signal)}")
+        return replace(found, status="killed", message=f"its process was killed by {name_of(ended.signal)}")
     if ended.exit_code == CRASHED:  # it raised where the job could not
         why = next(reversed(stderr.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]), "")
         return replace(found, message=f"it could not be observed: {why or f'exit code {CRASHED}'}")
     return replace(found, message=f"its process left with exit code {ended.exit_code} in mid-run")
-
-
-def _name_of(number: int) -> str:
-    try:
-        return f"{signal.Signals(number).name} (signal {number})"
-    except ValueError:  # a real-time signal has none
-        return f"signal {number}"
 
 
 def sections(plan: RunPlan) -> dict[str, str]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from pytest_ckpt.errors import HarnessError
 from pytest_ckpt.runs.imports import after_import
+from pytest_ckpt.runs.program_failure import ProgramFailed, tell_errors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,14 +41,17 @@ def run(
         watched: what its environment needs beside that to be looked at.
 
     Raises:
-        subprocess.CalledProcessError: it ended with another exit code than 0.
+        ProgramFailed: it ended with another exit code than 0.
         FileNotFoundError: there is no such program.
     """
     environment = dict(os.environ if env is None else env)
     for name, value in (watched or {}).items():
         old = environment.get(name)
         environment[name] = f"{value}{os.pathsep}{old}" if name == "PYTHONPATH" and old else value
-    subprocess.run([os.fspath(one) for one in arguments], env=environment, cwd=cwd, check=True)
+    words = [os.fspath(one) for one in arguments]
+    code = subprocess.run(words, env=environment, cwd=cwd, check=False).returncode
+    if code:
+        raise ProgramFailed(code, words)
 
 
 def watching(plan: RunPlan) -> dict[str, str]:
@@ -77,6 +81,7 @@ def _nothing() -> None:
 def arrive(path: str) -> None:
     """Have this process looked at if it imports torch, and the frameworks that it imports; called as it starts."""
     plan, main = pickle.loads(Path(path).read_bytes())  # noqa: S301 - the job wrote it
+    tell_errors(plan.folder)
     process = _Process(plan, main)
     after_import("torch", process.look)
     for framework in plan.frameworks:

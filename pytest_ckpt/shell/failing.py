@@ -68,16 +68,16 @@ def sections(lab: Lab) -> tuple[tuple[str, ...], ...]:
     """Return the captured output of the baseline and of runs that failed, though nothing was damaged before.
 
     Of the many that were started after a crash it is that of the first, and none of those whose calls were to fail: the output
-    of all lies with the evidence.
+    of all lies with the evidence. What several put out alike is there once.
     """
     told = [run for run in lab.runs.values() if _is_told(run)]
     crashes = [run.experiment.crash for run in told if run.experiment.crash is not None]
-    return tuple(
-        (f"ckpt {run.experiment.title} {title}", _shown(text))
-        for run in told
-        if run.experiment.crash is None or run.experiment.crash == min(crashes)
-        for title, text in run.sections.items()
-    )
+    found: dict[tuple[str, str], str] = {}
+    for run in told:
+        if run.experiment.crash is None or run.experiment.crash == min(crashes):
+            for title, text in run.sections.items():
+                found.setdefault((title, _shown(text)), f"ckpt {run.experiment.title} {title}")
+    return tuple((heading, text) for (_, text), heading in found.items())
 
 
 def _is_told(run: RunRecord) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 import os
 import sys
@@ -35,7 +36,9 @@ def main() -> None:
     train = _saved_by_all if arguments.place else _saved_by_one
     train(arguments)
     if dist.is_initialized():
+        dist.barrier()
         dist.destroy_process_group()
+        gc.collect()  # else a thread of gloo may outlive Python, and abort the process
     sys.exit(3 if arguments.fail else 0)
 
 

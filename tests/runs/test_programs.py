@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from conftest import Judge
+    from pytest_ckpt.records.run import RunRecord
 
 
 def alone(*more: str) -> Callable[[Job], None]:
@@ -65,21 +67,86 @@ def test_two_ranks_under_torchrun(judge: Judge) -> None:
     assert {()} == {one.outcome.leftovers for one in judge.lab.runs.values()}
 
 
-def test_a_program_that_fails(tmp_path: Path) -> None:
-    """Its exit code is told, with what was seen of it."""
-    job = Job(tmp_path / "job")
-    job.path.mkdir()
-    lab = Lab(
-        job=job,
-        body=lambda: alone("--fail")(job),
-        folder=tmp_path / "evidence",
-        seed_text="program",
-        settings=LabSettings(timeout=60),
-    )
-    found = lab.run()
+@pytest.fixture
+def baseline_of(tmp_path: Path) -> Callable[[Callable[[Job], None]], RunRecord]:
+    """Run a job once and return what was seen."""
+
+    def run_once(body: Callable[[Job], None]) -> RunRecord:
+        job = Job(tmp_path / "job")
+        job.path.mkdir()
+        settings = LabSettings(timeout=60)
+        return Lab(
+            job=job, body=lambda: body(job), folder=tmp_path / "evidence", seed_text="program", settings=settings
+        ).run()
+
+    return run_once
+
+
+def test_a_program_that_fails(baseline_of: Callable[[Callable[[Job], None]], RunRecord]) -> None:
+    """Its exit code is told where it says nothing, with what was seen of it."""
+    found = baseline_of(alone("--fail"))
     assert "raised" == found.outcome.status
-    assert "exit status 3" in found.outcome.message
+    assert "the program left with exit code 3" == found.outcome.message
+    assert 3 == found.outcome.exit_code
     assert (2, 4, 6) == found.saved_steps
+
+
+def test_the_error_of_a_program(baseline_of: Callable[[Callable[[Job], None]], RunRecord], tmp_path: Path) -> None:
+    """It is told as that of a function is, not that a program has failed."""
+    (tmp_path / "nothing.pt").touch()
+    found = baseline_of(alone("--checkpoint", str(tmp_path / "nothing.pt")))
+    assert "EOFError" == found.outcome.message
+    assert f'File "{PROGRAM}", line' in found.outcome.traceback
+    assert "subprocess" not in found.outcome.traceback
+
+
+@pytest.mark.parametrize("launch", [alone, under_torchrun])
+def test_arguments_that_a_program_does_not_know(
+    baseline_of: Callable[[Callable[[Job], None]], RunRecord], launch: Callable[..., Callable[[Job], None]]
+) -> None:
+    """What argparse says is told; it does not end by an exception, and torchrun only knows that a process has failed."""
+    found = baseline_of(launch("--resume"))
+    code = 2 if launch is alone else 1
+    assert (
+        f"the program left with exit code {code}: program.py: error: unrecognized arguments: --resume"
+        == found.outcome.message
+    )
+
+
+def test_a_program_that_a_signal_ends(baseline_of: Callable[[Callable[[Job], None]], RunRecord]) -> None:
+    """Its name is told, and it is no exit code."""
+    kills_itself = "import os, signal; os.kill(os.getpid(), signal.SIGTERM)"
+    found = baseline_of(lambda job: job.command([sys.executable, "-c", kills_itself]))
+    assert f"the program was killed by SIGTERM (signal {signal.SIGTERM:d})" == found.outcome.message
+    assert signal.SIGTERM == found.outcome.signal
+    assert found.outcome.exit_code is None
+
+
+def test_a_thread_of_gloo_outlives_python(baseline_of: Callable[[Callable[[Job], None]], RunRecord]) -> None:
+    """It aborts a rank now and then, at its end: what the program can do is told, as torchrun only says that it was aborted."""
+    aborted = "import os, sys; print('terminate called without an active exception', file=sys.stderr); sys.exit(1)"
+    found = baseline_of(lambda job: job.command([sys.executable, "-c", aborted]))
+    assert "gc.collect() before they end" in found.outcome.message
+
+
+def test_a_rank_fails_under_torchrun(baseline_of: Callable[[Callable[[Job], None]], RunRecord], tmp_path: Path) -> None:
+    """The error of the rank is told, and not that of torchrun."""
+    (tmp_path / "nothing.pt").touch()
+    found = baseline_of(under_torchrun("--checkpoint", str(tmp_path / "nothing.pt")))
+    assert "EOFError" == found.outcome.message
+
+
+def test_what_a_program_asserts_of_a_whole_run(judge: Judge, tmp_path: Path) -> None:
+    """It may not hold of a resumed one, whose loss is a mean over fewer steps; as in a function."""
+    program = tmp_path / "train.py"
+    program.write_text(
+        f"import sys; sys.path.insert(0, {str(PROGRAM.parent)!r}); import program\n"
+        "try:\n    program.main()\nexcept SystemExit:\n    pass\n"
+        "assert '--checkpoint' not in sys.argv, 'the mean of the losses'\n",
+        encoding="utf-8",
+    )
+    verdict = judge(lambda job: job.command([sys.executable, program, *_arguments(job)]), Resumable())["resumable"]
+    assert "held" == verdict.status, str(judge)
 
 
 def test_without_an_experiment_it_is_only_run(tmp_path: Path) -> None:
