@@ -27,10 +27,11 @@ def unsaved_in_the_end(
 ) -> tuple[str, ...]:
     """Return the trained parameters that had another value when training ended than after the last step, on disk nowhere.
 
-    That training has ended is what a framework tells; without one nothing is returned.
+    That training has ended is what a framework tells; without one nothing is returned. What ended before the last step was
+    another training, such as a search for a learning rate.
     """
-    ends = [state for state in states if state.when == "train_end"]
-    if not ends or not steps or not looks:
+    ends = [state for state in states if state.when == "train_end" and steps and state.step == steps[-1].index]
+    if not ends or not looks:
         return ()
     end, trained = ends[-1].readings, steps[-1].state.get("update", {})
     changed = {key: reading for key in trained if (reading := end.get(f"weights/{key}")) is not None}

@@ -175,6 +175,8 @@ class _Steps:
                 self._early = len(self._forwards)
             case "tick":
                 self._tick(data)
+            case "averages":
+                self._state(data["step"])["ema"] = _component(data["readings"])
             case "ticked":
                 self._done.add(data["step"])
                 self._add(data["step"], data["state"], first=False)

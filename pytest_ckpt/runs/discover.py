@@ -7,7 +7,7 @@ set up, so that only objects of the test and its job are looked at.
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias, cast
 
@@ -115,10 +115,19 @@ def _match(tensors: Mapping[str, torch.Tensor], family: Family) -> dict[str, str
         keys = dict(zip(family, tensors, strict=False)) if len(tensors) == len(family) else {}
     else:
         plain = {plain_name(key): key for key in tensors}
-        keys = {name: plain[plain_name(name)] for name in family if plain_name(name) in plain}
+        prefix = _prefix(plain, plain_name(next(iter(family))))
+        keys = {name: plain[key] for name in family if (key := prefix + plain_name(name)) in plain}
     if len(keys) != len(family) or any(tensors[keys[name]].shape != family[name].shape for name in family):
         return {}
     return keys
+
+
+def _prefix(names: Iterable[str], first: str) -> str:
+    """Return what stands before the family's names: a part of a model may be called itself, and be copied with the whole."""
+    if first in names:
+        return ""
+    longer = [name for name in names if name.endswith(f".{first}")]
+    return longer[0].removesuffix(first) if len(longer) == 1 else ""
 
 
 def _is_average(tensors: Mapping[str, torch.Tensor], family: Family) -> bool:

@@ -113,7 +113,7 @@ class Inventory:
             "lr": _labelled(place, readings.learning_rates(optimizer)),
             "scheduler": dict(self._schedulers()),
             "scaler": dict(self._scalers()),
-            "ema": dict(self._averages()),
+            "ema": dict(self.averages()),
         }
 
     def update_of(self, optimizer: torch.optim.Optimizer) -> dict[str, Component]:
@@ -133,7 +133,7 @@ class Inventory:
             place = self._places.get(number, number)
             for key, reading in _labelled(place, readings.optimizer_state(optimizer, self._names)).items():
                 yield f"optimizer/{key}", reading
-        for key, reading in self._averages():
+        for key, reading in self.averages():
             yield f"ema/{key}", reading
 
     def fingerprint(self) -> tuple[object, ...]:
@@ -181,7 +181,8 @@ class Inventory:
             for name, reading in readings.read_tree(scaler.state_dict()).items():
                 yield f"{number}/{name}", reading
 
-    def _averages(self) -> Iterator[tuple[str, Reading]]:
+    def averages(self) -> Iterator[tuple[str, Reading]]:
+        """Yield the averages of the weights, as far as they have been found, by `average/parameter`."""
         for number, average in enumerate(self._found.averages):
             for name, reading in readings.read_tensors(dict(average.tensors()), casts=True).items():
                 yield f"{average.label}#{number}/{name}", reading

@@ -21,6 +21,7 @@ from pytest_ckpt.runs.harmless import harmless
 from pytest_ckpt.runs.imports import worth_importing
 from pytest_ckpt.runs.inventory import Inventory
 from pytest_ckpt.runs.ownership import at_exit
+from pytest_ckpt.runs.pretended import is_pretended
 from pytest_ckpt.runs.striking import Striker, notice_loaders
 from pytest_ckpt.runs.together import strangers
 
@@ -200,23 +201,33 @@ class Probe:
 
     @harmless
     def _end_forward(self, module: torch.nn.Module, args: object, kwargs: object, output: object) -> None:
-        if self._forwards.end(module, args, kwargs, output):
-            self._clock.forward()
+        known = len(self._inventory.roots)
+        if not self._forwards.end(module, args, kwargs, output):
+            return
+        self._clock.forward()
+        if self._updating and self._clock.step == 1 and len(self._inventory.roots) > known:
+            # in the optimizer's closure: this model was not known as the step began
+            self._inventory.search()
+            self._journal.write("averages", {"step": 1, "readings": dict(self._inventory.averages())})
 
     # -- optimizers --------------------------------------------------------------------------------------------------
 
     def _on_tick(self, optimizer: torch.optim.Optimizer, _args: object, _kwargs: object) -> None:
-        if self._is_ours() and not torch.compiler.is_compiling() and not self._is_skimming():
+        if self._counts() and not self._is_skimming():
             self._before_update(optimizer)
 
     def _on_ticked(self, optimizer: torch.optim.Optimizer, _args: object, _kwargs: object) -> None:
-        if not self._is_ours() or torch.compiler.is_compiling():
+        if not self._counts():
             return
         if self._is_skimming():
             self._skimmed += 1
         else:
             self._after_update(optimizer)
             self._striker.reached("step", self._finished)
+
+    def _counts(self) -> bool:
+        """Say whether a call of an optimizer is an update: not in another thread, not traced, not for its state alone."""
+        return self._is_ours() and not torch.compiler.is_compiling() and not is_pretended()
 
     def _is_skimming(self) -> bool:
         """Say whether steps are only counted: the first one is looked at, so that it is known what is trained."""
