@@ -15,16 +15,25 @@ _NUMBER: Final = re.compile(r"\d+")
 _Sort: TypeAlias = "tuple[str, str, bool, str]"
 
 
-def chosen(trace: Trace, numbers: Sequence[int], most: int) -> tuple[int, ...]:
+def chosen(trace: Trace, numbers: Sequence[int], most: int, *, urgent: Sequence[int] = ()) -> tuple[int, ...]:
     """Return at most so many numbers of states, in the order in which they are to be tried.
 
     Each kind of operation on each file, their numbers left open, has its turn before any has a second one; the last of a
     kind comes first, as most lies in the directory then. The choice depends on the trace alone.
+
+    Args:
+        urgent: those of which one of each kind comes before all others.
     """
+    first = [queue[0] for queue in _queues(trace, urgent)]
+    return tuple(dict.fromkeys((*first, *_in_turns(_queues(trace, numbers)))))[:most]
+
+
+def _queues(trace: Trace, numbers: Sequence[int]) -> list[list[int]]:
+    """Return the numbers of each kind, the last first."""
     sorts: dict[_Sort, list[int]] = defaultdict(list)
     for number in reversed(numbers):
         sorts[_sort(trace.states[number], trace)].append(number)
-    return tuple(_in_turns(list(sorts.values()))[:most])
+    return list(sorts.values())
 
 
 def _sort(state: CrashState, trace: Trace) -> _Sort:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from pytest_ckpt.contracts.base import Advisor, Evidence
     from pytest_ckpt.contracts.crash_scenes import CrashScene
+    from pytest_ckpt.contracts.crash_table import Broken
     from pytest_ckpt.records.run import RunRecord
     from pytest_ckpt.records.verdict import Finding
 
@@ -58,9 +59,11 @@ class _AfterCrash(OnRequest):
         run = evidence.of(restart_after_crash(intact.number))
         if run is None or Restarted.of(run, intact, evidence.baseline).way != "newest":
             return
-        numbers = [scene.number for scene in self._concerned(scenes)]
+        concerned = self._concerned(scenes)
+        gaps = [scene.number for scene in concerned if scene.is_gap]
         clean = [scene.number for scene in scenes if scene.is_clean and scene.step < traced.last_step]
-        yield from map(restart_after_crash, dict.fromkeys((*clean, *chosen(traced.trace, numbers, self.most))))
+        numbers = chosen(traced.trace, [scene.number for scene in concerned], self.most, urgent=gaps)
+        yield from map(restart_after_crash, dict.fromkeys((*clean, *numbers)))
 
     def _concerned(self, scenes: Sequence[CrashScene]) -> list[CrashScene]:
         found = [scene for scene in scenes if scene.by_power == self.by_power]
@@ -103,11 +106,16 @@ class _AfterCrash(OnRequest):
     def _gaps(
         self, scenes: Sequence[CrashScene], did: Mapping[int, Restarted], traced: RunRecord, advisor: Advisor
     ) -> Iterable[Finding]:
-        """Tell where nothing is whole any more, which is certain without any restart; none goes on from there either."""
+        """Tell where nothing is whole any more, and no restart goes on all the same, from what only the job knows to be whole.
+
+        States that were not tried count where no restart was tried, or where none of those in such a state went on.
+        """
         concerned = self._concerned(scenes)
-        tried = [(scene, did.get(scene.number)) for scene in concerned if scene.is_gap]
-        gaps = [(scene, found) for scene, found in tried if found is None or found.way != "newest" or not found.step]
-        return explain_crashing.gaps(gaps, [scene.number for scene in concerned], traced, advisor)
+        gaps = [(scene, did.get(scene.number)) for scene in concerned if scene.is_gap]
+        tried = [(scene, found) for scene, found in gaps if found is not None]
+        lost = [(scene, found) for scene, found in tried if found.way != "newest" or not found.step]
+        counted: Sequence[Broken] = lost if did and len(lost) < max(len(tried), 1) else gaps
+        return explain_crashing.gaps(counted, [scene.number for scene in concerned], traced, advisor)
 
     def _of_states(self, evidence: Evidence, traced: RunRecord, scenes: Sequence[CrashScene]) -> Verdict:
         concerned = self._concerned(scenes)

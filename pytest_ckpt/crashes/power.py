@@ -5,7 +5,7 @@ The model, for the operations since the last save had ended:
 * Bytes of a file that were written after its last fsync may be lost, all or a part: the file then has what it had at that
   fsync, or half of what came after. Each file may lose them alone, or all of them together.
 * Names that were made, changed or removed in a directory after its last fsync may be lost together: the directory then has
-  the names that it had at that fsync. Each directory may lose them alone.
+  the names that it had at that fsync, one that was made since has none. Each directory may lose them alone.
 * What an earlier save wrote is durable: between two saves of a real run the kernel has time to write it back.
 """
 
@@ -90,8 +90,8 @@ class _Durable:
             lost = {node: self._kept(node) for _, node in at_risk}
             yield f"the bytes of {len(at_risk)} files", self._files.with_contents(lost)
         for path, folder in self._files.folders():
-            before = self._names.get(folder)
-            if before is not None and before != self._files.names_in(path):
+            before = self._names.get(folder, {})  # one that was made since is on disk as it was made: empty
+            if before != self._files.names_in(path):
                 yield f"the changed names in {path or 'its directory'}", self._files.with_names(path, before)
 
     def _kept(self, node: Node) -> bytes:

@@ -6,8 +6,10 @@ import io
 import json
 import mmap
 import os
+import shutil
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -277,6 +279,40 @@ def test_a_loop_that_no_kill_breaks(
     assert 8 <= len(trace.states)
 
 
+def swapped(state: State, folder: Path) -> None:
+    """Move the old folder away, the new one to its place, and then delete the old one."""
+    new, now, old = folder / "last.new", folder / "last", folder / "last.old"
+    if not now.exists() and old.exists():
+        old.rename(now)
+    for leftover in (new, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    new.mkdir()
+    torch.save(state, new / "state.pt")
+    if now.exists():
+        now.rename(old)
+    new.rename(now)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def either(folder: Path) -> State | None:
+    """Load from the folder, or from the one that was moved away."""
+    found = [folder / name for name in ("last", "last.old") if (folder / name).exists()]
+    return torch.load(found[0] / "state.pt") if found else None
+
+
+def only_one(folder: Path) -> State | None:
+    """Load from the folder, and know nothing of the one that was moved away."""
+    return torch.load(folder / "last" / "state.pt") if (folder / "last").exists() else None
+
+
+@pytest.mark.parametrize("most", [8, 100])
+def test_what_only_the_job_knows_to_be_whole(judge: Judge, most: int) -> None:
+    """A state in which nothing seems to be whole is no loss where the job goes on from it, however many states are tried."""
+    assert "held" == judge(loop(swapped, either), CrashSafe(most=most))["crash_safe"].status
+    broken = judge(loop(swapped, only_one), CrashSafe(most=most))["crash_safe"]
+    assert "no whole checkpoint" in broken.sentence
+
+
 BREAKS_WITHOUT_POWER = [
     pytest.param(
         renamed, last, ("no whole checkpoint", "rename new.tmp to last.pt, without", "no file is synced"), id="renamed"
@@ -287,6 +323,37 @@ BREAKS_WITHOUT_POWER = [
     pytest.param(delete_last, newest, ("a restart fails", "no whole checkpoint"), id="deleted last"),
     pytest.param(pointed_to, pointer, ("a restart fails though step2.pt is whole",), id="pointer"),
 ]
+
+
+def in_a_new_folder(state: State, folder: Path, *, syncs: bool = False) -> None:
+    """Write to a folder of its own, give that its name, and delete the older one."""
+    new = folder / "new"
+    new.mkdir()
+    torch.save(state, new / "state.pt")
+    sync(new / "state.pt")
+    if syncs:
+        sync(new)
+    new.rename(folder / f"step{state['step']}")
+    sync(folder)
+    for old in folder.glob("step*"):
+        if old.name != f"step{state['step']}":
+            shutil.rmtree(old)
+
+
+def newest_folder(folder: Path) -> State | None:
+    """Load from the newest folder that has a state, after making room for what is to be saved."""
+    shutil.rmtree(folder / "new", ignore_errors=True)
+    found = sorted(folder.glob("step*/state.pt"))
+    return torch.load(found[-1]) if found else None
+
+
+def test_the_names_in_a_new_folder(judge: Judge) -> None:
+    """They are lost with a power failure until the folder itself is synced, be it synced where its own name is."""
+    broken = judge(loop(in_a_new_folder, newest_folder), PowerSafe())["power_safe"]
+    assert "no whole checkpoint" in broken.sentence
+    assert "without the changed names in step" in told(broken)
+    synced = partial(in_a_new_folder, syncs=True)
+    assert "held" == judge(loop(synced, newest_folder), PowerSafe())["power_safe"].status
 
 
 @pytest.mark.parametrize(("save", "load", "says"), BREAKS_WITHOUT_POWER)
