@@ -8,6 +8,7 @@ import os
 import shutil
 import stat
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from pytest_ckpt.errors import HarnessError
@@ -34,6 +35,18 @@ class EvidenceStore:
         Files that vanish while being read are left out: they were not there at this look.
         """
         return Tree(entries=tuple(entry for path in walk(root) if (entry := self._entry(root, path)) is not None))
+
+    @staticmethod
+    def is_as_in(tree: Tree, root: Path) -> bool:
+        """Say whether what is below `root` is as it was at a look, by names, sizes and times alone."""
+        known = {entry.path: (entry.size, entry.mtime_ns) if entry.kind == "file" else None for entry in tree.entries}
+        now: dict[str, tuple[int, int] | None] = {}
+        for path in walk(root):
+            with suppress(FileNotFoundError):
+                status = os.lstat(root / path)
+                if (kind := _kind(status.st_mode)) is not None:
+                    now[path] = (status.st_size, status.st_mtime_ns) if kind == "file" else None
+        return now == known
 
     def _entry(self, root: Path, path: str) -> Entry | None:
         try:

@@ -134,7 +134,7 @@ class Job:
 
     def command(
         self,
-        arguments: Sequence[str | os.PathLike[str]],
+        arguments: Sequence[str | os.PathLike[str] | float],
         *,
         env: Mapping[str, str] | None = None,
         cwd: str | os.PathLike[str] | None = None,
@@ -144,11 +144,12 @@ class Job:
         Its process of rank 0 is looked at, or the first that trains where none has a rank.
 
         Args:
-            arguments: the program and what it is called with.
+            arguments: the program and what it is called with, each as one text, path or number.
             env: its environment; that of the job by default.
             cwd: its current directory; that of the job by default.
 
         Raises:
+            InvalidArgument: that is no such list.
             subprocess.CalledProcessError: it ended with another exit code than 0.
             FileNotFoundError: there is no such program.
         """

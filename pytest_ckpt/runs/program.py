@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import pickle
 import subprocess
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from pytest_ckpt.errors import HarnessError
+from pytest_ckpt.errors import HarnessError, InvalidArgument
 from pytest_ckpt.runs.imports import after_import
 from pytest_ckpt.runs.program_failure import ProgramFailed, tell_errors
 
@@ -28,7 +29,7 @@ _SITE: Final = Path(__file__).with_name("site")
 
 
 def run(
-    arguments: Sequence[str | os.PathLike[str]],
+    arguments: Sequence[str | os.PathLike[str] | float],
     *,
     env: Mapping[str, str] | None,
     cwd: str | os.PathLike[str] | None,
@@ -41,17 +42,31 @@ def run(
         watched: what its environment needs beside that to be looked at.
 
     Raises:
+        InvalidArgument: that is no list of a program and what it is called with.
         ProgramFailed: it ended with another exit code than 0.
         FileNotFoundError: there is no such program.
     """
+    words = _words(arguments)
     environment = dict(os.environ if env is None else env)
     for name, value in (watched or {}).items():
         old = environment.get(name)
         environment[name] = f"{value}{os.pathsep}{old}" if name == "PYTHONPATH" and old else value
-    words = [os.fspath(one) for one in arguments]
     code = subprocess.run(words, env=environment, cwd=cwd, check=False).returncode
     if code:
         raise ProgramFailed(code, words)
+
+
+def _words(arguments: object) -> list[str]:
+    if isinstance(arguments, (str, bytes, os.PathLike)) or not isinstance(arguments, Iterable):
+        message = (
+            f"ckpt_job.command takes a list such as [sys.executable, 'train.py', '--steps', '6']; got {arguments!r}"
+        )
+        raise InvalidArgument(message)
+    words = [os.fsdecode(one) if isinstance(one, (bytes, os.PathLike)) else str(one) for one in arguments]
+    if not words:
+        message = "ckpt_job.command got an empty list: there is no program to run"
+        raise InvalidArgument(message)
+    return words
 
 
 def watching(plan: RunPlan) -> dict[str, str]:

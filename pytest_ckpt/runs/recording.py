@@ -60,7 +60,7 @@ class Recorder:
             notes: what the reader should know about what it started from.
         """
         seen = assemble(events(plan.journal))
-        if (plan.fault, plan.strike, plan.slowness) != (None, None, None):
+        if not seen.stopped:
             self._look_once_more(seen, plan)
         if method == "fork":
             catch_up(seen.imported)
@@ -90,11 +90,14 @@ class Recorder:
         )
 
     def _look_once_more(self, seen: Assembled, plan: RunPlan) -> None:
-        """Look at what is left of a job that may have ended without a look of its own: in a handler, or by a signal."""
-        tree = self.store.capture(plan.lies_in or plan.directory)
-        if seen.looks and tree != seen.looks[-1].tree:
-            last = Look(step=len(seen.steps), phase="exit", tree=tree, at_rest=True, time_ns=time.time_ns())
-            seen.looks.append(last)
+        """Look at what is left of a job that may have ended without a look of its own: in a handler, or by a signal.
+
+        What it saves as Python ends is not seen otherwise, either.
+        """
+        directory = plan.lies_in or plan.directory
+        if seen.looks and not self.store.is_as_in(seen.looks[-1].tree, directory):
+            tree = self.store.capture(directory)
+            seen.looks.append(Look(step=len(seen.steps), phase="exit", tree=tree, at_rest=True, time_ns=time.time_ns()))
 
     def _checkpoints(self, seen: Assembled) -> tuple[Checkpoint, ...]:
         table = StateTable.of(seen.steps, seen.states, own_names=seen.own_names)
@@ -133,6 +136,17 @@ def took_part(
 
 
 def _strays(seen: Assembled) -> tuple[str, ...]:
-    """Return what was saved outside the job's directory and is still there."""
-    paths = dict.fromkeys(save.path for save in seen.saves if save.path.startswith("/"))
-    return tuple(path for path in paths if Path(path).exists())
+    """Return what was saved outside the job's directory and is still there, be it under the name that it got when whole."""
+    paths = dict.fromkeys(Path(save.path) for save in seen.saves if save.path.startswith("/"))
+    begun = seen.looks[0].time_ns if seen.looks else 0
+    found = (one for path in paths for one in ([path] if path.exists() else _renamed(path, begun)))
+    return tuple(dict.fromkeys(map(str, found)))
+
+
+def _renamed(temporary: Path, begun: int) -> list[Path]:
+    """Return what a file became that is gone: what lies beside it under a part of its name, and was written in this run."""
+    try:
+        beside = [path for path in temporary.parent.iterdir() if path.stem and path.name in temporary.name]
+        return [path for path in beside if path.stat().st_mtime_ns >= begun]
+    except OSError:  # the folder is gone, too
+        return []

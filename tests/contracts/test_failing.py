@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import os
+import signal
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import pytest
@@ -30,6 +32,9 @@ Handler: TypeAlias = Literal[
     "counts ahead",
     "old weights",
     "other form",
+    "saves and exits",
+    "exits",
+    "saves and is killed",
 ]
 
 
@@ -66,6 +71,8 @@ def _handle(handler: Handler, job: Job, step: int, saver: plain.Saver, begun: di
     match handler:
         case "none":
             return
+        case "exits":
+            os._exit(7)
         case "weights only":
             torch.save(model.state_dict(), file)
             return
@@ -80,6 +87,17 @@ def _handle(handler: Handler, job: Job, step: int, saver: plain.Saver, begun: di
         saved = torch.load(file, weights_only=False)
         saved["optimizer"] = {**update.state_dict(), "state": {}}
         torch.save(saved if handler == "no optimizer" else {"state": saved, "why": "an error"}, file)
+    if handler == "saves and exits":
+        os._exit(7)
+    if handler == "saves and is killed":
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize("handler", ["saves and exits", "saves and is killed", "exits"])
+def test_a_handler_that_leaves_at_once(judge: Judge, handler: Handler) -> None:
+    """What it has saved counts, though the process has no look at its own end."""
+    verdict = judge(job(handler), OnError())["on_error"]
+    assert ("violated" if handler == "exits" else "held") == verdict.status, str(judge)
 
 
 def test_nothing_saves_on_an_error(judge: Judge) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import copy
 import io
 import json
+import os
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
@@ -128,6 +130,34 @@ def test_a_save_outside_of_the_directory_is_named(judge: Judge, tmp_path: Path) 
         FinalStep(),
     )
     assert str(tmp_path / "elsewhere.pt") in finding.cause
+
+
+def test_a_save_outside_of_the_directory_is_named_as_it_is_in_the_end(judge: Judge, tmp_path: Path) -> None:
+    """It may have been written to a temporary name, which says nothing to anybody."""
+
+    def save(t: Training, n: int) -> None:
+        if n == LAST:
+            torch.save(t.state(n), tmp_path / ".elsewhere.pt.tmp")
+            (tmp_path / ".elsewhere.pt.tmp").replace(tmp_path / "elsewhere.pt")
+
+    (tmp_path / "where").touch()
+    os.utime(tmp_path / "where", (0, 0))
+    cause = violation(judge, training(save), FinalStep()).cause
+    assert f"the job saved outside ckpt_job.dir: {tmp_path / 'elsewhere.pt'}." == cause
+
+
+@pytest.mark.parametrize("registers", [True, False])
+def test_a_save_as_python_ends(judge: Judge, *, registers: bool) -> None:
+    """What is registered with atexit is saved in a real run, so it is here."""
+
+    def train(job: Job) -> None:
+        trained = Training(job)
+        if registers:
+            atexit.register(trained.save, LAST)
+        trained.run(every(3, last=False))
+
+    verdict = judge(train, FinalStep())["final_step"]
+    assert ("held" if registers else "violated") == verdict.status, str(judge)
 
 
 def test_the_last_save_has_the_model_only(judge: Judge) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,13 +16,13 @@ from pytest_ckpt.contracts.completeness import Complete
 from pytest_ckpt.contracts.contents import Faithful
 from pytest_ckpt.contracts.resuming import Resumable
 from pytest_ckpt.contracts.saving import FinalStep
+from pytest_ckpt.errors import InvalidArgument
 from pytest_ckpt.lab import Lab, LabSettings
 from pytest_ckpt.runs.job import Job
 from pytest_ckpt.runs.program import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from conftest import Judge
     from pytest_ckpt.records.run import RunRecord
@@ -156,6 +157,19 @@ def test_without_an_experiment_it_is_only_run(tmp_path: Path) -> None:
     assert ["step_2.pt"] == [path.name for path in tmp_path.iterdir()]
     with pytest.raises(FileNotFoundError, match="no-such-program"):
         job.command(["no-such-program"])
+
+
+@pytest.mark.parametrize("given", ["python train.py", Path("train.py"), [], 3])
+def test_what_is_no_list_of_a_program_and_its_arguments(tmp_path: Path, given: object) -> None:
+    """It is told, with one that is; not that there is no program called `p`."""
+    with pytest.raises(InvalidArgument, match=r"ckpt_job.command (takes a list|got an empty list)"):
+        Job(tmp_path).command(given)  # type: ignore[arg-type]
+
+
+def test_a_number_is_an_argument(tmp_path: Path) -> None:
+    """It is passed on as text."""
+    Job(tmp_path).command([sys.executable, "-c", "import sys; open(sys.argv[1], 'w').close()", 6], cwd=tmp_path)
+    assert (tmp_path / "6").exists()
 
 
 def test_what_python_would_import_first_is_imported(tmp_path: Path) -> None:
