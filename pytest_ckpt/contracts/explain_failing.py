@@ -47,6 +47,16 @@ def not_reached(after: int, run: RunRecord | None) -> Finding:
     )
 
 
+def went_on(after: int, run: RunRecord | None) -> Finding:
+    """Describe a job that catches the error and goes on training."""
+    end = "" if run is None else f": it ended after step {run.last_step}"
+    return Finding(
+        title=f"an error in step {after + 1} was caught, and the job trained on{end}",
+        cause="it tries the step again, or passes over the batch: an error of this kind costs it nothing.",
+        fix="raise an error that it does not catch, in a test of your own with ckpt_run.",
+    )
+
+
 def swallowed(after: int) -> Finding:
     """Describe a job that ends well after an error."""
     return Finding(

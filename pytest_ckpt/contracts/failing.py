@@ -52,7 +52,9 @@ class OnError(OnRequest):
             return inconclusive(self.name, explain_failing.always_saved(baseline))
         run = evidence.of(error(after=after))
         if run is None or run.last_step != after:
-            return inconclusive(self.name, explain_failing.not_reached(after, run))
+            caught = run is not None and "error" in run.asked
+            explain = explain_failing.went_on if caught else explain_failing.not_reached
+            return inconclusive(self.name, explain(after, run))
         if run.outcome.status == "finished":
             return violated(self.name, explain_failing.swallowed(after))
         left = _left(run)

@@ -154,7 +154,7 @@ class RunRecord(Record):
         said: the lines of `stdout`, `stderr` and `log` with the time of each, and when a framework told that a save is done.
         directory: the job's own.
         scores: what the job declared its model to be worth, by the number of steps done.
-        asked: what of the experiment the job has read: `resume_from`, `restarting`, `changed`.
+        asked: what of the experiment the job has read: `resume_from`, `restarting`, `changed`; or met: `error`.
         unsaved: trained parameters that were changed after the last step, as training ended, and are in no file as they
             are then.
         strays: files that were written outside the job's directory.

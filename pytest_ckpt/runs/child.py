@@ -11,6 +11,7 @@ import threading
 import traceback
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from pytest_ckpt.checkpoints.store import EvidenceStore
@@ -142,7 +143,8 @@ def _probe(plan: RunPlan, journal: Journal, watcher: Watcher) -> tuple[Probe, Ob
     from pytest_ckpt.runs.saves import notice_saves
 
     torch.set_num_threads(1)  # more threads hang in a process forked after a parallel region
-    interruption = Interruption(plan.stop_after, fails=plan.fails, updates=plan.updates)
+    met = partial(journal.write, "asked", {"what": "error"})
+    interruption = Interruption(plan.stop_after, fails=plan.fails, updates=plan.updates, on_error=met)
     probe = Probe(journal, watcher, interruption, plan.strike)
     probe.attach()
     notice_saves(probe, plan.directory, delay=0.0 if plan.slowness is None else plan.slowness.begin)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 
 class InjectedError(RuntimeError):
     """What a job meets in the experiment of an error: of the kind that a device out of memory raises."""
@@ -14,12 +19,21 @@ class Interruption:
         after: that many steps; None for a job that is left alone.
         fails: whether the job meets an error then; else its process is ended.
         updates: how often optimizers step before the error; with several of them a step goes on after the first.
+        on_error: called before the error is raised.
     """
 
-    def __init__(self, after: int | None = None, *, fails: bool = False, updates: int = 0) -> None:
+    def __init__(
+        self,
+        after: int | None = None,
+        *,
+        fails: bool = False,
+        updates: int = 0,
+        on_error: Callable[[], object] = lambda: None,
+    ) -> None:
         self._stop_after = None if fails else after
         self._fail_after = after if fails else None
         self._updates = updates
+        self._on_error = on_error
 
     def is_enough(self, finished: int) -> bool:
         """Say whether the process is to be ended, with so many steps done."""
@@ -35,4 +49,5 @@ class Interruption:
             return
         step, self._fail_after = self._fail_after + 1, None
         message = f"an error that pytest-ckpt raises in the forward pass of step {step}"
+        self._on_error()
         raise InjectedError(message)

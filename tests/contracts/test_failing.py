@@ -123,6 +123,30 @@ def test_a_handler_that_swallows(judge: Judge) -> None:
     assert ("violated", True) == (verdict.status, "was swallowed" in verdict.sentence)
 
 
+def test_a_job_that_tries_again(judge: Judge) -> None:
+    """It has met the error and goes on, which is neither right nor wrong; it is told as what it is."""
+
+    def train(job: Job) -> None:
+        model = plain.network()
+        update = torch.optim.AdamW(model.parameters(), lr=0.05)
+        step = 0
+        while step < LAST:
+            inputs, targets = plain.batch(step + 1)
+            update.zero_grad()
+            try:
+                cross_entropy(model(inputs), targets).backward()
+            except RuntimeError:
+                continue
+            update.step()
+            step += 1
+            if step % EVERY == 0:
+                torch.save(model.state_dict(), job.path / f"step_{step}.pt")
+
+    verdict = judge(train, OnError())["on_error"]
+    expected = "an error in step 6 was caught, and the job trained on: it ended after step 7"
+    assert ("inconclusive", expected) == (verdict.status, verdict.sentence), verdict
+
+
 def test_every_step_is_saved(judge: Judge) -> None:
     """Where each step is saved an error costs nothing, and nothing can be seen."""
     verdict = judge(job("none", every=1), OnError())["on_error"]
