@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 from pytest_ckpt.advising import FrameworkAdvisor
 from pytest_ckpt.checkpoints.store import EvidenceStore
+from pytest_ckpt.contracts.asking import Asking
 from pytest_ckpt.contracts.base import Evidence, NoAdvice
-from pytest_ckpt.contracts.rehearsing import planned, verdict
 from pytest_ckpt.experiments.conditions import prepare, seed_of
 from pytest_ckpt.records.experiment import BASELINE
 from pytest_ckpt.records.verdict import Timeline
@@ -87,6 +87,7 @@ class Lab:
     _folders: int = 0
     _initial: Tree | None = None
     _contents: Contents = field(default_factory=dict)
+    _asking: Asking = field(default_factory=Asking)
 
     # -- running -----------------------------------------------------------------------------------------------------
 
@@ -109,13 +110,13 @@ class Lab:
         contracts = list(contracts)
         self.run()
         self._run_planned(contracts, self._run_side_by_side)
-        verdicts = [verdict(contract, self.evidence) for contract in contracts]
+        verdicts = [self._asking.verdict(contract, self.evidence) for contract in contracts]
         while again := self._to_run_alone(contracts, verdicts):
             self.runs = {experiment: run for experiment, run in self.runs.items() if experiment not in again}
             self._had_company.difference_update(again)
             self._run_alone(again)
             self._run_planned(contracts, self._run_alone)
-            verdicts = [verdict(contract, self.evidence) for contract in contracts]
+            verdicts = [self._asking.verdict(contract, self.evidence) for contract in contracts]
         return [found if found.ok else self._with_notes(found) for found in verdicts]
 
     def _with_notes(self, found: Verdict) -> Verdict:
@@ -126,7 +127,9 @@ class Lab:
         """Return the runs with company that something is told of; of many crash states alike the first stands for all."""
         told = {number for found in verdicts for finding in found.findings for number in finding.states[:1]}
         doubtful = [contract for contract, found in zip(contracts, verdicts, strict=True) if not found.ok]
-        asked = dict.fromkeys(experiment for contract in doubtful for experiment in planned(contract, self.evidence))
+        asked = dict.fromkeys(
+            experiment for contract in doubtful for experiment in self._asking.planned(contract, self.evidence)
+        )
         again = [experiment for experiment in asked if experiment in self._had_company]
         return [experiment for experiment in again if experiment.crash is None or experiment.crash in told]
 
@@ -145,7 +148,7 @@ class Lab:
 
     def _wanted(self, contracts: Sequence[Contract]) -> list[Experiment]:
         """Return what the contracts need and has neither been run nor been left out, by turns."""
-        turns = zip_longest(*(planned(contract, self.evidence) for contract in contracts))
+        turns = zip_longest(*(self._asking.planned(contract, self.evidence) for contract in contracts))
         asked = dict.fromkeys(experiment for turn in turns for experiment in turn if experiment is not None)
         return [experiment for experiment in asked if experiment not in self.runs and experiment not in self._left_out]
 

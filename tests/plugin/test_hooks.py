@@ -127,6 +127,36 @@ test_jobs.py::test_job: ckpt_small(0): megabytes must be above 0; got 0. Right:
 """) == usage_error(sessions())
 
 
+@pytest.mark.parametrize(
+    ("method", "body", "expected"),
+    [
+        ("plan", "raise ValueError('too deep')", "the contract itself failed: ValueError: too deep"),
+        ("judge", "raise ValueError('too deep')", "the contract itself failed: ValueError: too deep"),
+        ("judge", "return None", "the contract's judge returned None"),
+        (
+            "judge",
+            "import pytest_ckpt; return pytest_ckpt.Verdict(contract='small', status='green', sentence='')",
+            "'green'",
+        ),
+    ],
+)
+def test_a_contract_that_fails(sessions: Sessions, method: str, body: str, expected: str) -> None:
+    """It is told so, with its own line, and the other contracts of the test have their verdicts."""
+    own = f"    def {method}(self, evidence):\n        {body}\n"
+    sessions.pytester.makeconftest(CONTRACT.replace(f"    def {method}(", f"{own}\n    def unused("))
+    sessions.write(
+        """
+        @pytest.mark.ckpt_small
+        @pytest.mark.ckpt_final_step
+        def test_job(ckpt_job):
+            train(ckpt_job)
+        """
+    )
+    result = sessions()
+    result.assert_outcomes(passed=1, failed=1)
+    assert expected in " ".join(result.stdout.str().split())
+
+
 def test_a_contract_in_a_plugin(sessions: Sessions) -> None:
     """A plugin that is named on the command line adds as well."""
     sessions.pytester.makepyfile(my_contracts=CONTRACT)
