@@ -20,9 +20,13 @@ from pytest_ckpt.shell.names import PREFIX
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from pytest_ckpt.records.verdict import Verdict
+
 _PACKAGE: Final = Path(__file__).resolve().parents[1]
 #: The attribute of a report that carries what an item came to; JSON text, as it crosses between processes.
 _ATTRIBUTE: Final = "ckpt"
+#: How the message of a contract that does not hold begins.
+_RAISED: Final = "ContractViolation: "
 
 
 def annotate(item: pytest.Item, report: pytest.TestReport, contract: str, result: JobResult | None) -> None:
@@ -38,6 +42,7 @@ def annotate(item: pytest.Item, report: pytest.TestReport, contract: str, result
         verdict=result.verdict_of(contract) if result is not None else None,
         job=None if result is None else replace(result, sections=(), verdicts=()),
     )
+    _shorten(report, entry.verdict)
     setattr(report, _ATTRIBUTE, json.dumps(entry.to_json()))
     others = [(name, value) for name, value in item.user_properties if not name.startswith(PREFIX)]
     item.user_properties[:] = [*others, *junit.properties(entry)]  # junit-xml takes them from the teardown's report
@@ -54,6 +59,14 @@ def _locate(report: pytest.TestReport, item: pytest.Item) -> None:
         report.longrepr = (str(path), (line or 0) + 1, report.longrepr[2])
     elif crash is not None and _is_ours(crash.path):
         crash.path, crash.lineno = str(path), (line or 0) + 1
+
+
+def _shorten(report: pytest.TestReport, verdict: Verdict | None) -> None:
+    """Let the short summary, and the message in junit-xml, say what is broken; on CI pytest prints all there is a second time."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    if report.failed and verdict is not None and crash is not None and crash.message.startswith(_RAISED):
+        how = "broken" if verdict.status == "violated" else "inconclusive"
+        crash.message = f"{verdict.contract} {how}: {verdict.sentence}"
 
 
 def _is_ours(path: str) -> bool:

@@ -322,7 +322,7 @@ def test_a_failure_is_its_message_in_every_style_of_traceback(sessions: Sessions
     if style not in {"line", "no"}:
         result.stdout.fnmatch_lines(["checkpoint contract broken: final_step", "  training ended at step 4 and *"])
     result.stdout.fnmatch_lines(
-        ["FAILED test_jobs.py::test_job[[]final_step[]] - ContractViolation: checkpoint contract*"]
+        ["FAILED test_jobs.py::test_job[[]final_step[]] - final_step broken: training ended at step*"]
     )
 
 
