@@ -27,8 +27,14 @@ if TYPE_CHECKING:
 LAST, EVERY = 8, 2
 
 
-def loop(
-    find: Callable[[Path], Path | None], *, asks: bool = True, checks: bool = True, ends: bool = True, parts: int = 1
+def loop(  # noqa: PLR0913 - each is one way in which jobs differ
+    find: Callable[[Path], Path | None],
+    *,
+    asks: bool = True,
+    checks: bool = True,
+    ends: bool = True,
+    parts: int = 1,
+    name: Callable[[int], str] = "step_{}".format,
 ) -> Callable[[Job], None]:
     """Return a plain loop that searches by `find` when it is started again.
 
@@ -37,6 +43,7 @@ def loop(
         checks: whether it fails where it is told of a checkpoint that is not there.
         ends: whether it trains no more when the last step is restored.
         parts: in how many files it saves; the second holds the optimizer and may be missing.
+        name: how it calls what it saves after a step.
     """
 
     def train(job: Job) -> None:
@@ -54,7 +61,7 @@ def loop(
             cross_entropy(model(inputs), targets).backward()
             update.step()
             if step % EVERY == 0:
-                save(job.path / f"step_{step}", step, model, update, parts)
+                save(job.path / name(step), step, model, update, parts)
 
     return train
 
@@ -171,6 +178,29 @@ def test_another_is_found(judge: Judge, find: Callable[[Path], Path | None], sen
     """The oldest, none at all, or one by the letters of its name."""
     verdict = verdict_of(judge, loop(find), damaged=False)
     assert ("violated", sentence) == (verdict.status, verdict.sentence)
+
+
+@pytest.mark.parametrize(
+    ("name", "new"),
+    [
+        pytest.param(lambda step: f"step_{step - 1}", "step_5 named step_10", id="steps from 0"),
+        pytest.param(lambda step: f"step_{step // EVERY}", "step_3 named step_10", id="saves"),
+        pytest.param(lambda step: f"step_{step:02d}", None, id="zeros"),
+        pytest.param(lambda step: f"step_2026-11-29T13-22-5{step}", None, id="times"),
+        pytest.param(lambda step: f"step_{1795958894_000000000 + step * 2_500_000}", None, id="nanoseconds"),
+    ],
+)
+def test_numbers_that_count(judge: Judge, name: Callable[[int], str], new: str | None) -> None:
+    """Steps from 0, saves, and steps with zeros before; times do not count, and sort by their letters."""
+    verdict = verdict_of(judge, loop(last_by_name, name=name), damaged=False)
+    assert ("held" if new is None else "violated") == verdict.status, verdict
+    assert new is None or f"with {new} a restart took" in verdict.sentence
+
+
+def test_another_run_leaves_no_later_time(judge: Judge) -> None:
+    """Where names hold the time of the save, nothing that is older can have a higher number."""
+    verdict = verdict_of(judge, loop(highest, name=lambda step: f"step_13225{step}"), stale=True, damaged=False)
+    assert "held" == verdict.status, verdict
 
 
 def test_nothing_is_said_of_a_damaged_one(judge: Judge) -> None:
