@@ -39,7 +39,16 @@ def stale(newest: Checkpoint, older: Sequence[Checkpoint]) -> Damage | None:
 
 def renamed(newest: Checkpoint) -> Damage | None:
     """Return the newest under the next number that has one more digit: by the letters of its name it is not the last then."""
-    target = _with_number(newest, 10 ** len(str(newest.claimed)))
+    return _moved(newest, 10 ** len(str(newest.claimed)))
+
+
+def control(newest: Checkpoint) -> Damage | None:
+    """Return the newest under the highest number that is as long as in `renamed`: it is the last by its letters as well."""
+    return _moved(newest, 10 ** (len(str(newest.claimed)) + 1) - 1)
+
+
+def _moved(newest: Checkpoint, number: int) -> Damage | None:
+    target = _with_number(newest, number)
     return Damage(kind="renamed", path=newest.path, target=target) if target and not newest.others else None
 
 

@@ -51,6 +51,7 @@ class Scene(Choice):
         foreign: what was there before the job was first started.
         stale: how to leave the checkpoint of another run beside them that has a higher number; None where names do not count.
         renamed: how to give the newest a number with one more digit; None where names do not count, or it is alone.
+        control: how to give it such a number that comes last by its letters as well.
     """
 
     newest: Checkpoint
@@ -59,6 +60,7 @@ class Scene(Choice):
     foreign: tuple[str, ...] = ()
     stale: Damage | None = None
     renamed: Damage | None = None
+    control: Damage | None = None
 
     @classmethod
     def of(cls, run: RunRecord, advisor: Advisor, *, finished: bool = False) -> Scene | None:
@@ -88,6 +90,7 @@ class Scene(Choice):
             foreign=foreign,
             stale=numbering.stale(newest, sorted(older, key=run.step_of)) if counted else None,
             renamed=numbering.renamed(newest) if counted else None,
+            control=numbering.control(newest) if counted else None,
         )
 
     def damages(self) -> tuple[Damage, ...]:
