@@ -204,38 +204,6 @@ def pointed_to_first(state: State, folder: Path) -> None:
     grown(state, folder)
 
 
-def pointed_to_in_place(state: State, folder: Path) -> None:
-    """Empty what names the newest checkpoint before it names the next."""
-    renamed_by_step(state, folder)
-    (folder / "latest").write_text(f"step{state['step']}.pt", encoding="ascii")
-
-
-def linked(state: State, folder: Path) -> None:
-    """Remove the link to the newest checkpoint before there is the next."""
-    renamed_by_step(state, folder)
-    (folder / "latest.pt").unlink(missing_ok=True)
-    (folder / "latest.pt").symlink_to(f"step{state['step']}.pt")
-
-
-def renamed_by_step(state: State, folder: Path) -> None:
-    """Give each checkpoint a name of its own when it is written."""
-    torch.save(state, folder / "new.tmp")
-    (folder / "new.tmp").replace(folder / f"step{state['step']}.pt")
-
-
-def link(folder: Path) -> State | None:
-    """Load what the link leads to; nothing may be there without it but the first."""
-    latest = folder / "latest.pt"
-    return torch.load(latest) if latest.exists() or len(numbered(folder)) > 1 else None
-
-
-def grown_without_link(state: State, folder: Path) -> None:
-    """Write under the final name while there is no link; a search that takes the highest number fails by that file."""
-    (folder / "latest.pt").unlink(missing_ok=True)
-    grown(state, folder)
-    (folder / "latest.pt").symlink_to(f"step{state['step']}.pt")
-
-
 def pointer(folder: Path) -> State | None:
     """Load what is named as the newest."""
     latest = folder / "latest"
@@ -291,25 +259,6 @@ BREAKS_WHEN_KILLED = [
     pytest.param(grown, newest, ("a restart fails though step2.pt is whole", "EOFError"), id="a cut file is taken"),
     pytest.param(grown, readable_or_new, ("begins from scratch though step2.pt is whole",), id="from scratch"),
     pytest.param(pointed_to_first, pointer, ("a restart fails", "rename latest.tmp to latest"), id="pointer first"),
-    pytest.param(
-        pointed_to_in_place,
-        pointer,
-        (
-            "a restart fails",
-            "latest is not replaced at once: it is emptied by operation",
-            "to a temporary name beside it",
-        ),
-        id="pointer emptied",
-    ),
-    pytest.param(
-        linked,
-        link,
-        ("latest.pt is not replaced at once: it is removed by operation", "names step4.pt only by operation"),
-        id="link removed",
-    ),
-    pytest.param(
-        grown_without_link, newest, ("the search takes the newest name", "step4.pt has its name from"), id="link spared"
-    ),
     pytest.param(in_parts, parts, ("wrong state and says nothing: optimizer", "step4"), id="a part is missing"),
 ]
 
