@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from pytest_ckpt.contracts.crash_scenes import CrashScene
     from pytest_ckpt.contracts.publishing import Publication
     from pytest_ckpt.contracts.restarts import Restarted
-    from pytest_ckpt.records.checkpoint import Checkpoint
     from pytest_ckpt.records.crash import Trace
     from pytest_ckpt.records.operation import Operation
     from pytest_ckpt.records.run import RunRecord
@@ -22,6 +21,7 @@ _ATOMIC: Final = (
     "write under another name beside it, fsync, and give it its name by one rename when it is whole; or write one file "
     "last, and have the search pass over what lacks it."
 )
+_AT_ONCE: Final = "write the pointer to a temporary name beside it, and replace it by one rename."
 
 
 def why(found: Restarted, scene: CrashScene, run: RunRecord, advisor: Advisor) -> str:
@@ -30,7 +30,8 @@ def why(found: Restarted, scene: CrashScene, run: RunRecord, advisor: Advisor) -
         return _why(found)
     assert run.trace is not None  # noqa: S101 - the contract has looked
     known, done = publications(run, advisor), run.trace.states[scene.number].until
-    return _named_early(known, done, run) or f"{_why(found)}{_unfinished(known, done)}"
+    pointer = _without_pointer(known, done, run) or _named_early(known, done, run)
+    return pointer or f"{_why(found)}{_unfinished(known, done)}"
 
 
 def _why(found: Restarted) -> str:
@@ -44,11 +45,15 @@ def _why(found: Restarted) -> str:
     }.get(found.way, "an unfinished file is read as far as it goes.")
 
 
-def how_to_find(found: Restarted, newest: Checkpoint | None, advisor: Advisor) -> str:
+def how_to_find(found: Restarted, scene: CrashScene, run: RunRecord, advisor: Advisor) -> str:
     """Say how to save, or to search, so that what is unfinished does not lie in the way."""
-    if newest is None or found.way not in {"refused", "newest", "elsewhere"}:
+    assert run.trace is not None  # noqa: S101 - the contract has looked
+    known, done = publications(run, advisor), run.trace.states[scene.number].until
+    if found.way not in {"older", "idle"} and _without_pointer(known, done, run):
+        return _AT_ONCE
+    if scene.newest is None or found.way not in {"refused", "newest", "elsewhere"}:
         return _ATOMIC
-    return advisor.component("crash", newest).fix or _ATOMIC
+    return advisor.component("crash", scene.newest).fix or _ATOMIC
 
 
 def _named_early(known: Sequence[Publication], done: int, run: RunRecord) -> str:
@@ -57,6 +62,17 @@ def _named_early(known: Sequence[Publication], done: int, run: RunRecord) -> str
         if pointer.number < done <= pointer.to.last:
             names = f"{pointer.path} names {pointer.to.path} by operation {pointer.number + 1}"
             return f"{names}, too early: that is whole after operation {pointer.to.last + 1}."
+    return ""
+
+
+def _without_pointer(known: Sequence[Publication], done: int, run: RunRecord) -> str:
+    """Say which pointer is empty, or gone, when so many operations have begun; nothing where what is unfinished may be why."""
+    assert run.trace is not None  # noqa: S101 - the contract has looked
+    for pointer in () if _unfinished(known, done) else pointings(run, known):
+        if pointer.begun is not None and pointer.begun < done <= pointer.number:
+            how = "removed" if run.trace.operations[pointer.begun].kind == "unlink" else "emptied"
+            again = f"names {pointer.to.path} only by operation {pointer.number + 1}"
+            return f"{pointer.path} is not replaced at once: it is {how} by operation {pointer.begun + 1}, and {again}."
     return ""
 
 

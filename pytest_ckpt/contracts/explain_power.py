@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from pytest_ckpt.contracts.save_calls import is_below
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -23,11 +25,9 @@ def why_unsynced(trace: Trace, state: CrashState) -> str:
     if state.lost.startswith("the changed names"):
         return "the directory was not synced after names in it had changed: they are as they were before."
     path = state.lost.rpartition(" of ")[2]
-    names = _names_of(path, begun)
-    written = [
-        number for number, operation in enumerate(begun) if operation.kind == "write" and operation.path in names
-    ]
-    times = [number for number, operation in enumerate(begun) if operation.kind == "sync" and operation.path in names]
+    own = _on(path, begun)
+    written = [number for number in own if begun[number].kind == "write"]
+    times = [number for number in own if begun[number].kind == "sync"]
     if not synced:
         return "no file is synced: what the kernel had not written back by itself is lost, and the names are there."
     if times and written and times[-1] < written[-1]:
@@ -39,10 +39,14 @@ def why_unsynced(trace: Trace, state: CrashState) -> str:
     return "not all that was written is synced before it gets its name, or before what it replaces goes."
 
 
-def _names_of(path: str, begun: Sequence[Operation]) -> set[str | None]:
-    """Return under which names a file has been known."""
-    names: set[str | None] = {path}
-    for operation in reversed(begun):
-        if operation.kind == "rename" and operation.target in names:
-            names.add(operation.path)
-    return names
+def _on(path: str, begun: Sequence[Operation]) -> list[int]:
+    """Return the operations on a file since it was made, under whatever name; before that another one may have had it."""
+    name, own = path, list[int]()
+    for number, operation in reversed(list(enumerate(begun))):
+        if operation.kind in {"rename", "link"} and is_below(name, operation.target):
+            name = f"{operation.path or ''}{name.removeprefix(operation.target)}"
+        elif operation.path == name:
+            own.insert(0, number)
+            if operation.kind == "unlink" or (operation.kind == "open" and (operation.empties or operation.exclusive)):
+                break
+    return own

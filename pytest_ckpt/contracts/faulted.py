@@ -24,11 +24,15 @@ if TYPE_CHECKING:
 #: without its last step; `unsynced`: it ended well, though a file was not made durable.
 Ending: TypeAlias = Literal["failed", "hung", "saved", "silent", "told", "unsaved", "unsynced"]
 
+#: Words of trouble; a value such as `err=0.1` is none, and neither is a part of another word, as in `workspace`.
 _TROUBLE: Final = re.compile(
-    r"err|fail|except|space|full|quota|could ?n.t|could not|can ?not|can.t|unable|warn|skip|not saved", re.IGNORECASE
+    r"(\berr|error)s?\b(?! ?[=:] ?[-+.\d])|errno|exception|fail|quota|unable|warning|not saved"
+    r"|could ?n\W?t\b|could not|can ?not|\bcan\Wt\b|\b(space|full|skip(s|ped|ping)?|warn(s|ed)?|E(NOSPC|DQUOT|IO))\b",
+    re.IGNORECASE,
 )
 _LEVELS: Final = ("WARNING", "ERROR", "CRITICAL")
-_NUMBER: Final = re.compile(r"[0-9]+")
+#: Shorter ones may be units, such as the `it/s` of a progress bar, which are others when it is slow.
+_WORD: Final = re.compile(r"[^\W\d_]{3,}")
 #: How Python begins to report an exception that ended a thread or a process, or met nobody who could catch it.
 _UNHEARD: Final = re.compile(r"Exception (in thread|ignored in)|Process [\w:-]+:$")
 _UNHEARD_IN_LOG: Final = re.compile(r"ERROR +(asyncio|concurrent\.futures):")
@@ -79,20 +83,20 @@ class Faulted:
     @property
     def told(self) -> tuple[str, ...]:
         """What it said of trouble that the undisturbed run did not say, errors that end a thread left out."""
-        before = {_plain(one.text) for one in self.undisturbed.said}
+        before = {_words(one.text) for one in self.undisturbed.said}
         unheard = set(_unheard(self.run.sections.get("stderr", "")))
-        known = {_plain(line) for line in self.undisturbed.sections.get("warnings", "").splitlines()}
+        known = {_words(line) for line in self.undisturbed.sections.get("warnings", "").splitlines()}
         warned = self.run.sections.get("warnings", "").splitlines()
         said = tuple(
             one.text
             for one in self.run.said
             if one.text
-            and _plain(one.text) not in before
+            and _words(one.text) not in before
             and one.text not in unheard
             and not _UNHEARD_IN_LOG.match(one.text)
             and (one.text.startswith(_LEVELS) or _TROUBLE.search(one.text))
         )
-        return (*said, *(line for line in warned if _plain(line) not in known))
+        return (*said, *(line for line in warned if _words(line) not in known))
 
     @property
     def unheard(self) -> tuple[str, ...]:
@@ -177,8 +181,9 @@ def _holds(saved: Saved, twin: Saved) -> bool:
     return all(sizes.get(entry.path, -1) >= entry.size * _TOO_SMALL for entry in twin.entries if entry.kind == "file")
 
 
-def _plain(text: str) -> str:
-    return _NUMBER.sub("N", text)
+def _words(text: str) -> frozenset[str]:
+    """Return what does not depend on the clock in a line, though it be a bar that is drawn again and again."""
+    return frozenset(_WORD.findall(text))
 
 
 def _unheard(stderr: str) -> Iterator[str]:

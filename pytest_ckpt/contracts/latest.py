@@ -50,6 +50,8 @@ class Latest(OnRequest):
         if evidence.baseline.asked_resume_from:
             yield _absent(scene)
         yield from (restart(scene.newest.identity, damage=damage) for damage in self._damages(scene))
+        if scene.control is not None and _is_passed_over(scene.renamed, self._restarted(evidence, scene)):
+            yield restart(scene.newest.identity, damage=scene.control)
         finished = Scene.of(evidence.baseline, evidence.advisor, finished=True)
         if finished is not None:
             yield _intact(finished)
@@ -94,7 +96,8 @@ class Latest(OnRequest):
     def _restarted(self, evidence: Evidence, scene: Scene) -> dict[Damage, Restarted]:
         """Return what each restart in a damaged directory did, as far as they were made."""
         intact = evidence.of(_intact(scene))
-        runs = {damage: evidence.of(restart(scene.newest.identity, damage=damage)) for damage in self._damages(scene)}
+        damages = (*self._damages(scene), *filter(None, [scene.control]))
+        runs = {damage: evidence.of(restart(scene.newest.identity, damage=damage)) for damage in damages}
         return {
             damage: Restarted.of(run, scene, evidence.baseline, intact)
             for damage, run in runs.items()
@@ -109,8 +112,8 @@ class Latest(OnRequest):
         for damage, found in restarted.items():
             if damage.kind == "stale" and found.way not in {"newest", "refused"}:
                 yield explain_latest.took_stale(damage, found, scene)
-            if damage.kind == "renamed" and found.way == "older":
-                yield explain_latest.by_letters(damage, found, scene)
+        if scene.renamed is not None and _is_by_letters(scene, restarted):
+            yield explain_latest.by_letters(scene.renamed, restarted[scene.renamed], scene)
         yield from self._others(evidence, scene)
 
     def _others(self, evidence: Evidence, scene: Scene) -> Iterator[Finding]:
@@ -131,6 +134,17 @@ def _intact(scene: Scene, stop_after: int = 1) -> Experiment:
 
 def _any_differs(restarted: Mapping[Damage, Restarted]) -> bool:
     return any(found.difference is not None for damage, found in restarted.items() if damage.kind != "renamed")
+
+
+def _is_passed_over(damage: Damage | None, restarted: Mapping[Damage, Restarted]) -> bool:
+    found = None if damage is None else restarted.get(damage)
+    return found is not None and found.way == "older"
+
+
+def _is_by_letters(scene: Scene, restarted: Mapping[Damage, Restarted]) -> bool:
+    """Say whether a longer number is passed over, and only where its letters do not come last: no other reason is in it."""
+    control = restarted.get(scene.control) if scene.control is not None else None
+    return _is_passed_over(scene.renamed, restarted) and control is not None and control.way == "newest"
 
 
 def _restarts_differ(evidence: Evidence, scene: Scene) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from pytest_ckpt.contracts.save_calls import is_below, published, whole
@@ -200,8 +201,14 @@ def _pointing(
     if renamed is not None:
         yield Pointing(path=path, number=renamed[0], to=meant[0])
         return
-    before = [place for place, other in points[:number] if other.path == one.path and _takes_away(other)]
-    yield Pointing(path=path, number=number, to=meant[0], begun=before[-1] if before else None)
+    yield Pointing(path=path, number=number, to=meant[0], begun=_begun(points[:number], path))
+
+
+def _begun(before: Sequence[Point], path: str) -> int | None:
+    """Return the operation since which a pointer has been empty, or gone; None if it says something until it is renewed."""
+    on = [point for point in before if path in {point[1].path, point[1].target} and point[1].changes]
+    gone = [number for number, _ in takewhile(lambda point: _takes_away(point[1]), reversed(on))]
+    return gone[-1] if gone else None
 
 
 def _renamed(point: Point, points: Sequence[Point]) -> Point | None:

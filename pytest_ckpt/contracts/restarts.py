@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
+from pytest_ckpt.contracts import numbering
 from pytest_ckpt.contracts.base import promised
 from pytest_ckpt.contracts.completeness import family, is_whole
 from pytest_ckpt.contracts.trajectory import StepDifference, Trajectory, common_models
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 #: How many files of a checkpoint are damaged, one at a time; of a sharded model the others are like those.
 _AT_MOST: Final = 12
-
-_NUMBER: Final = re.compile(r"[0-9]+")
 
 #: `newest`: it went on from the newest whole checkpoint; `older`: from one before; `scratch`: from the beginning;
 #: `elsewhere`: with weights of no step that it could know; `refused`: with an error; `idle`: it ended well and trained nothing.
@@ -51,8 +49,9 @@ class Scene(Choice):
         files: its files, and those of others that were saved with it, such as `last.ckpt`.
         incomplete: whether the newest is not whole.
         foreign: what was there before the job was first started.
-        stale: how to leave the checkpoint of another run beside them that has a higher number; None where names have none.
-        renamed: how to give the newest a number with one more digit; None where it has none, or is alone.
+        stale: how to leave the checkpoint of another run beside them that has a higher number; None where names do not count.
+        renamed: how to give the newest a number with one more digit; None where names do not count, or it is alone.
+        control: how to give it such a number that comes last by its letters as well.
     """
 
     newest: Checkpoint
@@ -61,6 +60,7 @@ class Scene(Choice):
     foreign: tuple[str, ...] = ()
     stale: Damage | None = None
     renamed: Damage | None = None
+    control: Damage | None = None
 
     @classmethod
     def of(cls, run: RunRecord, advisor: Advisor, *, finished: bool = False) -> Scene | None:
@@ -80,6 +80,7 @@ class Scene(Choice):
         older = [checkpoint for checkpoint in whole if run.step_of(checkpoint) < step]
         steps = tuple(sorted(set(map(run.step_of, older))))
         foreign = tuple(checkpoint.path for checkpoint in run.checkpoints if checkpoint.foreign)
+        counted = bool(older) and numbering.counts(newest, own, run)
         return cls(
             newest=newest,
             files=_saved_with(newest, run)[:_AT_MOST],
@@ -87,8 +88,9 @@ class Scene(Choice):
             older=steps,
             incomplete=newest not in whole,
             foreign=foreign,
-            stale=_stale(newest, sorted(older, key=run.step_of)),
-            renamed=_renamed(newest) if older else None,
+            stale=numbering.stale(newest, sorted(older, key=run.step_of)) if counted else None,
+            renamed=numbering.renamed(newest) if counted else None,
+            control=numbering.control(newest) if counted else None,
         )
 
     def damages(self) -> tuple[Damage, ...]:
@@ -118,29 +120,6 @@ def _beside(newest: Checkpoint, own: Sequence[Checkpoint], run: RunRecord) -> It
     for checkpoint in so_far:
         if checkpoint.version == max(other.version for other in so_far if other.path == checkpoint.path):
             yield checkpoint
-
-
-def _stale(newest: Checkpoint, older: Sequence[Checkpoint]) -> Damage | None:
-    """Return the first of the older checkpoints that has a number, under one above the newest's."""
-    above = (newest.claimed or 0) + 9000
-    targets = ((checkpoint.path, _with_number(checkpoint, above)) for checkpoint in older)
-    return next((Damage(kind="stale", path=path, target=target) for path, target in targets if target), None)
-
-
-def _renamed(newest: Checkpoint) -> Damage | None:
-    """Return the newest under the next number that has one more digit: by the letters of its name it is not the last then."""
-    target = _with_number(newest, 10 ** len(str(newest.claimed)))
-    return Damage(kind="renamed", path=newest.path, target=target) if target and not newest.others else None
-
-
-def _with_number(checkpoint: Checkpoint, number: int) -> str:
-    """Return a checkpoint's path with another number in its name, padded as it is; empty if its name has none."""
-    folder, slash, name = checkpoint.path.rpartition("/")
-    own = [match for match in _NUMBER.finditer(name) if int(match[0]) == checkpoint.claimed]
-    if not own:
-        return ""
-    digits = own[-1]
-    return f"{folder}{slash}{name[: digits.start()]}{number:0{len(digits[0])}d}{name[digits.end() :]}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,9 +26,17 @@ def inflict(damage: Damage, root: Path) -> None:
         case "cut":
             os.truncate(path, path.stat().st_size // 2)
         case "renamed":
-            path.rename(root / damage.target)
+            _rename(path, root / damage.target)
         case "stale":
             _leave_copy(path, root / damage.target)
+
+
+def _rename(path: Path, target: Path) -> None:
+    """Give a file or directory another name, and what lies beside it with another ending, as a marker does, that of its own."""
+    beside = [each for each in path.parent.iterdir() if each.name.startswith(f"{path.stem}.") and each != path]
+    for each in beside:
+        each.rename(each.with_name(target.stem + each.name.removeprefix(path.stem)))
+    path.rename(target)
 
 
 def _leave_copy(path: Path, target: Path) -> None:

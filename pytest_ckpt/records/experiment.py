@@ -24,7 +24,8 @@ class Damage(Record):
 
     Attributes:
         kind: `missing` removes what is at `path`, `cut` leaves the first half of a file, `stale` leaves a copy of `path`
-            from long ago at `target`, as an earlier run would have, and `renamed` moves `path` to `target`.
+            from long ago at `target`, as an earlier run would have, and `renamed` moves `path` to `target`, and files that differ
+            from it in their endings alone with it.
         path: relative to the job's directory.
         target: the path of the copy, or the new path.
     """
@@ -90,6 +91,7 @@ class Experiment(Record):
             text += f" of the {self.origin.title}"
         if self.damage is not None:
             text += f", {self.damage.path} {self.damage.kind}"
+            text += f" {self.damage.target}" if self.damage.kind == "renamed" else ""
         if self.moved:
             text += ", moved"
         if self.changes:

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from pytest_ckpt.records.verdict import Finding, JobResult, Timeline, Verdict
 
 _WIDTH: Final = 80
-#: Kinds of findings that are told with cause and fix, the first one with its table; the others by their title.
+#: Kinds of findings that are told with cause and fix; the others by their title.
 _KINDS: Final = 3
+#: Rows up to which the table of a finding is shown that is not the first one.
+_FEW: Final = 3
 #: Findings that are told by their title; the others are counted.
 _TITLES: Final = 4
 #: What a shell reads within double quotes.
@@ -70,13 +72,18 @@ def first_state(verdict: Verdict) -> tuple[int, ...]:
 
 
 def _findings(findings: Sequence[Finding], why: str) -> Iterator[str]:
-    """Tell the first finding in full, the first ones of other kinds in short, and name the rest."""
+    """Tell the first finding in full, the first ones of other kinds without a long table, and name the rest."""
     told = told_in_full(findings)
     for number, finding in enumerate(told):
         if number > 0:
             yield ""
-        yield from _finding(finding, why, with_table=number == 0)
+        yield from _finding(finding, why, with_table=number == 0 or _is_short_and_new(finding, told[:number]))
     yield from _labelled("also", _titles([finding.title for finding in findings if finding not in told]))
+
+
+def _is_short_and_new(finding: Finding, before: Sequence[Finding]) -> bool:
+    """Say whether a finding has a table that is worth its lines, such as the one phase of many that it is about."""
+    return len(finding.rows) <= _FEW and all(finding.rows != other.rows for other in before)
 
 
 def told_in_full(findings: Sequence[Finding]) -> list[Finding]:

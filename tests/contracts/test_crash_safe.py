@@ -112,6 +112,33 @@ def synced_too_early(state: State, folder: Path) -> None:
     sync(folder)
 
 
+def synced_too_late(state: State, folder: Path) -> None:
+    """Sync what has its name already, and was another file before."""
+    renamed(state, folder)
+    sync(folder / "last.pt")
+    sync(folder)
+
+
+def folder_synced_too_early(state: State, folder: Path) -> None:
+    """Give a folder its name of which a file was written to once more after it was synced."""
+    here = folder / "new.tmp"
+    here.mkdir()
+    torch.save(state, here / "state.pt")
+    sync(here / "state.pt")
+    with (here / "state.pt").open("ab") as file:
+        file.write(b"the end")
+    here.rename(folder / f"step{state['step']}")
+    sync(folder)
+
+
+def last_folder(folder: Path) -> State | None:
+    """Load what is in the newest folder, which has to have its end."""
+    found = max(folder.glob("step*"), default=None)
+    if found is not None and not (found / "state.pt").read_bytes().endswith(b"the end"):
+        raise EOFError(found)
+    return None if found is None else torch.load(found / "state.pt")
+
+
 def delete_first(state: State, folder: Path) -> None:
     """Make room for the new checkpoint before it is there."""
     for path in numbered(folder):
@@ -319,6 +346,18 @@ BREAKS_WITHOUT_POWER = [
     ),
     pytest.param(
         synced_too_early, last, ("last.pt was synced before all its bytes had been written",), id="synced too early"
+    ),
+    pytest.param(
+        synced_too_late,
+        last,
+        ("last.pt, written by operation", "is not synced before it gets its name"),
+        id="synced late",
+    ),
+    pytest.param(
+        folder_synced_too_early,
+        last_folder,
+        ("state.pt was synced before all its bytes had been written",),
+        id="folder synced too early",
     ),
     pytest.param(delete_last, newest, ("a restart fails", "no whole checkpoint"), id="deleted last"),
     pytest.param(pointed_to, pointer, ("a restart fails though step2.pt is whole",), id="pointer"),

@@ -8,15 +8,21 @@ import os
 import queue
 import threading
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
 from jobs import hf, pl, saves
+from pytest_ckpt.contracts.base import NoAdvice
+from pytest_ckpt.contracts.faulted import Faulted
 from pytest_ckpt.contracts.filling import DiskFull
 from pytest_ckpt.crashes.stopping import why_not
 from pytest_ckpt.errors import InvalidArgument
+from pytest_ckpt.records.experiment import TRACED
+from pytest_ckpt.records.run import Outcome, RunRecord
+from pytest_ckpt.records.said import Said
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -207,6 +213,67 @@ def test_a_line_of_output_or_a_warning_tells_as_well(judge: Judge, how: str) -> 
     verdict = verdict_of(judge, saves.loop(save), errors=("EIO",))
     assert "held" == verdict.status, verdict
     assert "3 were told of" in verdict.sentence
+
+
+@pytest.mark.parametrize(("says", "status"), [("", "violated"), ("step 4 could not be saved", "held")])
+def test_a_progress_bar_tells_of_no_save(judge: Judge, tmp_path: Path, says: str, status: str) -> None:
+    """It is drawn otherwise in each run, as by the clock, and has an `err` in it; a line after it tells."""
+    marks = tmp_path / "marks"
+    marks.mkdir()
+
+    def train(job: Job) -> None:
+        (marks / str(runs := len(list(marks.iterdir())))).touch()
+
+        def save(state: dict[str, Any], path: Path) -> None:
+            print(f"|{'#' * runs}| {runs}{('it/s', 's/it')[runs % 2]} [val_err=0.1, err=1e-{runs}]")  # noqa: T201 - a bar
+            try:
+                saves.renamed(state, path)
+            except OSError:
+                print(says)  # noqa: T201 - a job may
+
+        saves.loop(save)(job)
+
+    verdict = verdict_of(judge, train, errors=("EIO",))
+    assert status == verdict.status, verdict
+
+
+@pytest.mark.parametrize(
+    ("line", "tells"),
+    [
+        ("OSError: [Errno 28] No space left on device", True),
+        ("step 4: No space left on device", True),
+        ("Input/output error", True),
+        ("error: disk quota exceeded", True),
+        ("failed to save step 4", True),
+        ("error saving step 4", True),
+        ("checkpoint_save_failed", True),
+        ("could not write model.pt", True),
+        ("Couldn't write model.pt", True),
+        ("can\N{RIGHT SINGLE QUOTATION MARK}t write model.pt", True),
+        ("skipping the save", True),
+        ("disk full", True),
+        ("ENOSPC", True),
+        ("WARNING  saves: step 4", True),
+        ("|##| 4/8 [00:01<00:03, 12.3it/s, loss=0.3]", False),
+        ("|##| 4/8 [val_err=0.1]", False),
+        ("|##| 4/8 [err=0.1, error: 0.2]", False),
+        ("saved to /workspace/namespace", False),
+        ("the scanner can take terrain", False),
+        ("error of the mean 0.25", False),
+    ],
+)
+def test_a_line_that_tells(line: str, tells: bool) -> None:  # noqa: FBT001 - as the table has it
+    """Of trouble, that the undisturbed run did not tell of; a metric and a part of a word are none."""
+    undisturbed = RunRecord(
+        experiment=TRACED, outcome=Outcome(status="finished"), said=(said("error of the mean 0.5"),)
+    )
+    run = replace(undisturbed, said=(said(line),))
+    assert ((line,) if tells else ()) == Faulted(run=run, undisturbed=undisturbed, advisor=NoAdvice()).told
+
+
+def said(text: str) -> Said:
+    """Return a line of output."""
+    return Said(step=4, source="stdout", text=text)
 
 
 def test_a_job_that_ends_well_without_its_last_save_is_found(judge: Judge) -> None:

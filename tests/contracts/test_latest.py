@@ -27,8 +27,15 @@ if TYPE_CHECKING:
 LAST, EVERY = 8, 2
 
 
-def loop(
-    find: Callable[[Path], Path | None], *, asks: bool = True, checks: bool = True, ends: bool = True, parts: int = 1
+def loop(  # noqa: PLR0913 - each is one way in which jobs differ
+    find: Callable[[Path], Path | None],
+    *,
+    asks: bool = True,
+    checks: bool = True,
+    ends: bool = True,
+    parts: int = 1,
+    name: Callable[[int], str] = "step_{}".format,
+    mark: Callable[[Path], object] = lambda _: None,
 ) -> Callable[[Job], None]:
     """Return a plain loop that searches by `find` when it is started again.
 
@@ -37,6 +44,8 @@ def loop(
         checks: whether it fails where it is told of a checkpoint that is not there.
         ends: whether it trains no more when the last step is restored.
         parts: in how many files it saves; the second holds the optimizer and may be missing.
+        name: how it calls what it saves after a step.
+        mark: done once that is saved.
     """
 
     def train(job: Job) -> None:
@@ -54,7 +63,8 @@ def loop(
             cross_entropy(model(inputs), targets).backward()
             update.step()
             if step % EVERY == 0:
-                save(job.path / f"step_{step}", step, model, update, parts)
+                save(job.path / name(step), step, model, update, parts)
+                mark(job.path / name(step))
 
     return train
 
@@ -135,6 +145,34 @@ def marked(folder: Path) -> Path | None:
     return max(found, key=number, default=None)
 
 
+def touch_done(path: Path) -> None:
+    """Leave a mark beside what is saved."""
+    path.with_suffix(".done").touch()
+
+
+def done(folder: Path) -> list[Path]:
+    """Return the folders with that mark."""
+    return [path for path in folder.iterdir() if path.is_dir() and path.with_suffix(".done").exists()]
+
+
+def add_to_index(path: Path) -> None:
+    """Add the name of what is saved to the list of all."""
+    index = path.with_name("index")
+    index.write_text((index.read_text("ascii") if index.exists() else "") + f"{path.name}\n", "ascii")
+
+
+def indexed(folder: Path) -> Path | None:
+    """Find the last of the list that is there."""
+    names = (folder / "index").read_text("ascii").split() if (folder / "index").exists() else []
+    return next((folder / name for name in reversed(names) if (folder / name).exists()), None)
+
+
+def its_own_step(folder: Path) -> Path | None:
+    """Find the folder of the highest step whose content is of that step."""
+    fitting = (path for path in folder.glob("step_*") if torch.load(path / "state.pt")["step"] == number(path))
+    return max(fitting, key=number, default=None)
+
+
 def verdict_of(judge: Judge, job: Callable[[Job], None], **given: bool) -> Verdict:
     """Return the contract's verdict on a job."""
     return judge(job, Latest(**given))["latest"]
@@ -171,6 +209,47 @@ def test_another_is_found(judge: Judge, find: Callable[[Path], Path | None], sen
     """The oldest, none at all, or one by the letters of its name."""
     verdict = verdict_of(judge, loop(find), damaged=False)
     assert ("violated", sentence) == (verdict.status, verdict.sentence)
+
+
+@pytest.mark.parametrize(
+    ("name", "new"),
+    [
+        pytest.param(lambda step: f"step_{step - 1}", "step_5 named step_10", id="steps from 0"),
+        pytest.param(lambda step: f"step_{step // EVERY}", "step_3 named step_10", id="saves"),
+        pytest.param(lambda step: f"step_{step:02d}", None, id="zeros"),
+        pytest.param(lambda step: f"step_2026-11-29T13-22-5{step}", None, id="times"),
+        pytest.param(lambda step: f"step_{1795958894_000000000 + step * 2_500_000}", None, id="nanoseconds"),
+    ],
+)
+def test_numbers_that_count(judge: Judge, name: Callable[[int], str], new: str | None) -> None:
+    """Steps from 0, saves, and steps with zeros before; times do not count, and sort by their letters."""
+    verdict = verdict_of(judge, loop(last_by_name, name=name), damaged=False)
+    assert ("held" if new is None else "violated") == verdict.status, verdict
+    assert new is None or f"with {new} a restart took" in verdict.sentence
+
+
+def test_another_run_leaves_no_later_time(judge: Judge) -> None:
+    """Where names hold the time of the save, nothing that is older can have a higher number."""
+    verdict = verdict_of(judge, loop(highest, name=lambda step: f"step_13225{step}"), stale=True, damaged=False)
+    assert "held" == verdict.status, verdict
+
+
+@pytest.mark.parametrize(
+    ("find", "mark", "status"),
+    [
+        pytest.param(lambda folder: max(done(folder), key=number, default=None), touch_done, "held", id="marked"),
+        pytest.param(lambda folder: max(done(folder), default=None), touch_done, "violated", id="marked, by letters"),
+        pytest.param(indexed, add_to_index, "held", id="indexed"),
+        pytest.param(its_own_step, lambda _: None, "held", id="says its step"),
+    ],
+)
+def test_a_longer_number_is_passed_over_for_another_reason(
+    judge: Judge, find: Callable[[Path], Path | None], mark: Callable[[Path], object], status: str
+) -> None:
+    """A mark with its name is renamed as well; what no number would be found under is no proof that names are text."""
+    verdict = verdict_of(judge, loop(find, mark=mark), damaged=False)
+    assert status == verdict.status, verdict
+    assert ("held" == status) != ("with step_6 named step_10 a restart took step 4" in verdict.sentence)
 
 
 def test_nothing_is_said_of_a_damaged_one(judge: Judge) -> None:

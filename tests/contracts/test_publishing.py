@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from contracts.test_crash_safe import (
     last,
     loop,
     newest,
+    numbered,
     pointed_to,
     pointed_to_first,
     pointer,
@@ -88,9 +90,9 @@ def moved_as_a_whole(state: State, folder: Path) -> None:
     new.replace(folder / f"step{state['step']}")
 
 
-def linked(state: State, folder: Path) -> None:
+def linked(state: State, folder: Path, write: Callable[[State, Path], None] = grown) -> None:
     """Replace a symbolic link in two steps when the checkpoint is there."""
-    grown(state, folder)
+    write(state, folder)
     (folder / "latest").unlink(missing_ok=True)
     (folder / "latest").symlink_to(f"step{state['step']}.pt")
 
@@ -102,10 +104,37 @@ def linked_at_once(state: State, folder: Path) -> None:
     (folder / "latest.tmp").replace(folder / "latest")
 
 
-def named_in_place(state: State, folder: Path) -> None:
+def named_in_place(state: State, folder: Path, write: Callable[[State, Path], None] = grown) -> None:
     """Write the path of the checkpoint over that of the one before."""
-    grown(state, folder)
+    write(state, folder)
     (folder / "latest").write_text(f"{folder}/step{state['step']}.pt\n", encoding="ascii")
+
+
+def named_over(state: State, folder: Path) -> None:
+    """Write the name over that of the one before, which is as long, and never empty it."""
+    grown(state, folder)
+    with (folder / "latest").open("r+" if (folder / "latest").exists() else "w", encoding="ascii") as file:
+        file.write(f"step{state['step']}.pt")
+
+
+def given_its_name(state: State, folder: Path) -> None:
+    """Give the checkpoint its name when it is whole."""
+    renamed(state, folder)
+    (folder / "last.pt").replace(folder / f"step{state['step']}.pt")
+
+
+def linked_around(state: State, folder: Path) -> None:
+    """Remove the link before the checkpoint is written, and make it after."""
+    (folder / "latest").unlink(missing_ok=True)
+    linked(state, folder)
+
+
+def named(folder: Path) -> State | None:
+    """Load what `latest` names, or leads to; from the second checkpoint on it has to be there."""
+    latest = folder / "latest"
+    if latest.is_symlink() or (not latest.exists() and len(numbered(folder)) > 1):
+        return dict(torch.load(latest))
+    return torch.load(latest.read_text(encoding="ascii").strip()) if latest.exists() else None
 
 
 def counted(state: State, folder: Path, name: str = "latest_step.txt") -> None:
@@ -182,6 +211,7 @@ def test_a_folder_that_is_renamed(judge: Judge) -> None:
             "it empty, or gone, from operation N on",
             id="link in two steps",
         ),
+        pytest.param(named_over, "pointer: latest names step4.pt (operation N) after that is whole", id="written over"),
         pytest.param(counted, "pointer: latest_step.txt names step4.pt (operation N) after that is whole", id="number"),
         pytest.param(
             counted_first,
@@ -309,6 +339,25 @@ def test_a_cause_names_operations(
 ) -> None:
     """What a restart fails on is told with the operations between which it is not whole."""
     assert says in open_numbers(judge(loop(save, load), CrashSafe())["crash_safe"].findings[0].cause)
+
+
+@pytest.mark.parametrize(
+    ("save", "gone"), [pytest.param(named_in_place, "emptied", id="line"), pytest.param(linked, "removed", id="link")]
+)
+def test_a_pointer_that_is_not_replaced_at_once_is_a_cause(judge: Judge, save: Callable[..., None], gone: str) -> None:
+    """It is empty, or gone, while all that it may name is whole."""
+    finding = judge(loop(partial(save, write=given_its_name), named), CrashSafe())["crash_safe"].findings[0]
+    assert (
+        f"latest is not replaced at once: it is {gone} by operation N, and names step4.pt only by operation N."
+        == open_numbers(finding.cause)
+    )
+    assert "write the pointer to a temporary name beside it, and replace it by one rename." == finding.fix
+
+
+def test_a_pointer_is_no_cause_where_what_is_unfinished_may_be(judge: Judge) -> None:
+    """A search by the number fails on that, and asks for no link."""
+    finding = judge(loop(linked_around, newest), CrashSafe())["crash_safe"].findings[0]
+    assert "step4.pt has its name from operation N on" in open_numbers(finding.cause)
 
 
 def test_a_move_from_elsewhere_is_noted(judge: Judge) -> None:

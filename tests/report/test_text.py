@@ -119,6 +119,19 @@ checkpoint contract broken: resumable
 """) == message(verdict)
 
 
+def test_a_later_finding_has_its_table_where_that_is_short_and_new() -> None:
+    """As with the phase that it is about; a long one, and the one that was just shown, are left out."""
+    table = (("SIGINT", "in a save"),)
+    first, long = Finding(title="steps are lost", rows=table), Finding(title="long", cause="a", rows=(("", "b"),) * 4)
+    other = Finding(title="in 1 of 2 restarts", cause="b", rows=(("SIGTERM", "between two steps"),))
+
+    for finding, rows in ((other, 1), (replace(other, rows=table), 0), (long, 0)):
+        lines = message(violated("preemptible", first, finding), timeline=None).splitlines()
+        assert ["    SIGINT   in a save", "", f"  {finding.title}"] == lines[2:5]
+        assert (["    SIGTERM   between two steps"] * rows) == lines[5 : 5 + rows]
+        assert f"  {finding.cause}" == lines[5 + rows]
+
+
 def test_a_state_that_a_crash_left_is_tried_again_by_a_command() -> None:
     """The first in which the job failed; its test may be called by characters that a shell reads."""
     verdict = violated("crash_safe", stale_finding(8), replace(stale_finding(12), states=(31, 32)))
