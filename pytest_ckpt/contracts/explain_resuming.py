@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from pytest_ckpt.contracts.causes import CAUSES
 from pytest_ckpt.contracts.difference_rows import components_text, rows, step_of_batches
-from pytest_ckpt.records.verdict import Finding
+from pytest_ckpt.records.verdict import Advice, Finding
 
 if TYPE_CHECKING:
     from pytest_ckpt.contracts.base import Evidence
@@ -27,9 +27,10 @@ def difference(found: StepDifference | str, run: RunRecord, checkpoint: Checkpoi
     start = evidence.baseline.step_of(checkpoint)
     if _is_from_scratch(found, run, evidence, start):
         return _from_scratch(found, run, checkpoint, evidence)
-    advice = evidence.advisor.component(found.component, checkpoint)
-    drawn = found.component == "data" and found.rng_differs and step_of_batches(found, evidence) is None
-    cause, fix = CAUSES["drawn data" if drawn else found.component]
+    what = _what_happened(found, evidence, start)
+    usual = what in {found.component, "drawn data"}
+    advice = evidence.advisor.component(found.component, checkpoint) if usual else Advice()
+    cause, fix = CAUSES[what]
     return Finding(
         title=f"resumed from step {start}: step {found.step} differs from the uninterrupted run in {components_text(found)}",
         rows=tuple(rows(found, evidence)),
@@ -39,6 +40,15 @@ def difference(found: StepDifference | str, run: RunRecord, checkpoint: Checkpoi
         component=found.component,
         checkpoint=checkpoint.identity,
     )
+
+
+def _what_happened(found: StepDifference, evidence: Evidence, start: int) -> str:
+    """Return what the cause goes by: the component that differs first, or what is known beyond that."""
+    if found.component == "data" and found.rng_differs and step_of_batches(found, evidence) is None:
+        return "drawn data"
+    if found.component == "weights" and found.step > start + 1:
+        return "weights between updates"
+    return found.component
 
 
 def unseeded(found: StepDifference | str, checkpoint: Checkpoint, evidence: Evidence) -> Finding:

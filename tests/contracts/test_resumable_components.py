@@ -206,6 +206,36 @@ def test_augmentation_that_is_drawn_from_a_generator_which_is_not_restored(judge
     assert ("rng", "state of torch differs") in finding.rows
 
 
+@pytest.mark.parametrize("saved", [False, True])
+def test_slow_weights(judge: Judge, *, saved: bool) -> None:
+    """What is put into the model between updates and is not saved shows late; the model's own state dict was loaded."""
+
+    def train(job: Job) -> None:
+        torch.manual_seed(1)
+        model = plain.network()
+        update = torch.optim.SGD(model.parameters(), lr=0.05)
+        slow = {name: value.detach().clone() for name, value in model.named_parameters()}
+        forget = () if saved else ("slow",)
+        saver = plain.Saver(job, forget=forget, model=model, optimizer=update, slow=Shadow(slow))
+        for step in plain.steps(saver, 8, 4):
+            inputs, targets = plain.batch(step)
+            update.zero_grad()
+            cross_entropy(model(inputs), targets).backward()
+            update.step()
+            if step % 3 == 0:
+                with torch.no_grad():
+                    for name, value in model.named_parameters():
+                        value.copy_(slow[name].lerp_(value, 0.5))
+
+    if saved:
+        assert "held" == judge(train, Resumable())["resumable"].status
+        return
+    finding = violation(judge, train)
+    assert ("weights", 7, "step_4.pt") == (finding.component, finding.step, finding.checkpoint)
+    assert "slow weights" in finding.cause
+    assert "between updates" in finding.fix
+
+
 def test_only_the_named_steps_are_resumed_from(judge: Judge) -> None:
     """`steps` chooses the checkpoints."""
     finding = violation(judge, job_that_forgets("optimizer"), steps=[4])
