@@ -56,6 +56,13 @@ CAUSES: Final = {
         ),
         "look for state that lives in Python attributes and is not part of a state dict.",
     ),
+    "early gradients": (
+        (
+            "batches before the save are part of this update: their gradients had been accumulated and not yet applied, and they "
+            "are in no checkpoint."
+        ),
+        "step the optimizer before saving, at the end of an epoch as well, or save the gradients with the checkpoint.",
+    ),
     "update": (
         "the same gradients led to other weights: state of the optimizer or of a hook on it is not restored.",
         "look for state of the update that is not in the optimizer's state dict.",

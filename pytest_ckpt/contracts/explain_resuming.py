@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from pytest_ckpt.contracts.causes import CAUSES
 from pytest_ckpt.contracts.difference_rows import components_text, rows, step_of_batches
+from pytest_ckpt.contracts.trajectory import batches
 from pytest_ckpt.records.verdict import Advice, Finding
 
 if TYPE_CHECKING:
@@ -48,7 +49,15 @@ def _what_happened(found: StepDifference, evidence: Evidence, start: int) -> str
         return "drawn data"
     if found.component == "weights" and found.step > start + 1:
         return "weights between updates"
+    if found.component == "gradients" and found.step == start + 1 and _lacks_early_batches(found):
+        return "early gradients"
     return found.component
+
+
+def _lacks_early_batches(found: StepDifference) -> bool:
+    """Say whether the resumed run did not see batches of the step that came before the save."""
+    mine, theirs = (len(batches(step.state.get("data", {}))) for step in (found.found, found.expected))
+    return found.expected.early_batches > 0 and mine < theirs
 
 
 def unseeded(found: StepDifference | str, checkpoint: Checkpoint, evidence: Evidence) -> Finding:

@@ -236,6 +236,32 @@ def test_slow_weights(judge: Judge, *, saved: bool) -> None:
     assert "between updates" in finding.fix
 
 
+@pytest.mark.parametrize("applied", [False, True])
+def test_gradients_of_batches_before_the_save(judge: Judge, *, applied: bool) -> None:
+    """Accumulated gradients that an epoch leaves to the next one are lost by a resume, unless they are applied at its end."""
+
+    def train(job: Job) -> None:
+        torch.manual_seed(1)
+        model = plain.network(dropout=0.0, norm=False)
+        update = torch.optim.SGD(model.parameters(), lr=0.05)
+        saver = plain.Saver(job, model=model, optimizer=update)
+        for epoch in plain.steps(saver, 3, 1):
+            for number in range(5):
+                inputs, targets = plain.batch(5 * epoch + number)
+                cross_entropy(model(inputs), targets).backward()
+                if number % 2 or (applied and number == 4):
+                    update.step()
+                    update.zero_grad()
+
+    if applied:
+        assert "held" == judge(train, Resumable())["resumable"].status
+        return
+    finding = violation(judge, train)
+    assert ("gradients", 3) == (finding.component, finding.step)
+    assert "batches before the save are part of this update" in finding.cause
+    assert "step the optimizer before saving" in finding.fix
+
+
 def test_only_the_named_steps_are_resumed_from(judge: Judge) -> None:
     """`steps` chooses the checkpoints."""
     finding = violation(judge, job_that_forgets("optimizer"), steps=[4])
