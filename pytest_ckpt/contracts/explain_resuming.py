@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from pytest_ckpt.contracts.causes import CAUSES
 from pytest_ckpt.contracts.difference_rows import components_text, rows, step_of_batches
+from pytest_ckpt.contracts.explain_freezing import frozen_again, frozen_parameters
 from pytest_ckpt.contracts.trajectory import batches
 from pytest_ckpt.records.verdict import Advice, Finding
 
@@ -28,6 +29,9 @@ def difference(found: StepDifference | str, run: RunRecord, checkpoint: Checkpoi
     start = evidence.baseline.step_of(checkpoint)
     if _is_from_scratch(found, run, evidence, start):
         return _from_scratch(found, run, checkpoint, evidence)
+    frozen = frozen_parameters(found, run, evidence.baseline)
+    if frozen:
+        return frozen_again(found, frozen, checkpoint, evidence)
     what = _what_happened(found, evidence, start)
     usual = what in {found.component, "drawn data"}
     advice = evidence.advisor.component(found.component, checkpoint) if usual else Advice()

@@ -262,6 +262,57 @@ def test_gradients_of_batches_before_the_save(judge: Judge, *, applied: bool) ->
     assert "step the optimizer before saving" in finding.fix
 
 
+@pytest.mark.parametrize("restored", [False, True])
+def test_parameters_that_are_frozen_again(judge: Judge, *, restored: bool) -> None:
+    """A backbone that is unfrozen at a step stays frozen when resumed after it, and is not blamed on the data."""
+
+    def train(job: Job) -> None:
+        torch.manual_seed(1)
+        backbone = torch.nn.Sequential(torch.nn.Linear(plain.FEATURES, 4), torch.nn.Tanh())
+        head = torch.nn.Linear(4, plain.CLASSES)
+        update = torch.optim.SGD([*backbone.parameters(), *head.parameters()], lr=0.05)
+        saver = plain.Saver(job, backbone=backbone, head=head, optimizer=update)
+        backbone.requires_grad_(requires_grad=False)
+        for step in plain.steps(saver, LAST, 2):
+            if step == 3 or (restored and step > 3):
+                backbone.requires_grad_(requires_grad=True)
+            inputs, targets = plain.batch(step)
+            update.zero_grad()
+            cross_entropy(head(backbone(inputs)), targets).backward()
+            update.step()
+
+    if restored:
+        assert "held" == judge(train, Resumable())["resumable"].status
+        return
+    finding = violation(judge, train)
+    assert ("gradients", 5, "step_4.pt") == (finding.component, finding.step, finding.checkpoint)
+    assert "step 5 does not train 2 of 4 parameters that the uninterrupted run trains" in finding.title
+    assert finding.title.endswith("Sequential:0.bias first")
+    assert "frozen after the resume" in finding.cause
+    assert "require gradients" in finding.fix
+    assert ["weights", "gradients"] == [row[0] for row in finding.rows]
+
+
+def test_a_layer_that_is_dropped_at_random_is_not_called_frozen(judge: Judge) -> None:
+    """It gets no gradient in some steps; where the random state is lost, that is told."""
+
+    def train(job: Job) -> None:
+        torch.manual_seed(1)
+        body, head = torch.nn.Linear(plain.FEATURES, plain.FEATURES), torch.nn.Linear(plain.FEATURES, plain.CLASSES)
+        update = torch.optim.SGD([*body.parameters(), *head.parameters()], lr=0.05)
+        saver = plain.Saver(job, forget=("rng",), body=body, head=head, optimizer=update)
+        for step in plain.steps(saver, LAST, 1):
+            inputs, targets = plain.batch(step)
+            update.zero_grad()
+            hidden = inputs if torch.rand(()) < 0.5 else body(inputs)
+            cross_entropy(head(hidden), targets).backward()
+            update.step()
+
+    finding = violation(judge, train)
+    assert "frozen" not in finding.cause
+    assert "random generators" in finding.cause
+
+
 def test_only_the_named_steps_are_resumed_from(judge: Judge) -> None:
     """`steps` chooses the checkpoints."""
     finding = violation(judge, job_that_forgets("optimizer"), steps=[4])
