@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-#: The likely cause and the fix, by component.
+#: The likely cause and the fix, by component, or by what is known beyond that.
 CAUSES: Final = {
     "data": (
         "the position in the data is not restored: other batches follow than in the uninterrupted run.",
@@ -15,6 +15,13 @@ CAUSES: Final = {
         "save the states of all random generators in use and restore them right before training goes on.",
     ),
     "weights": ("the weights are not those that were saved.", "load the model's state dict before training goes on."),
+    "weights between updates": (
+        (
+            "the first steps after the resume are the same, and then something other than the optimizer changed the weights in "
+            "another way: slow weights, an average that is put back, or a clamp goes by state that is not restored."
+        ),
+        "save the state of what changes the weights between updates, and load it on resume.",
+    ),
     "buffers": (
         "buffers of the model, such as running statistics, are not restored.",
         "save and load the whole state dict of the model, buffers included.",
@@ -48,6 +55,13 @@ CAUSES: Final = {
             "an attribute of the model or of the loss, is not restored."
         ),
         "look for state that lives in Python attributes and is not part of a state dict.",
+    ),
+    "early gradients": (
+        (
+            "batches before the save are part of this update: their gradients had been accumulated and not yet applied, and they "
+            "are in no checkpoint."
+        ),
+        "step the optimizer before saving, at the end of an epoch as well, or save the gradients with the checkpoint.",
     ),
     "update": (
         "the same gradients led to other weights: state of the optimizer or of a hook on it is not restored.",

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 from pytest_ckpt.contracts.causes import CAUSES
 from pytest_ckpt.contracts.difference_rows import components_text, rows, step_of_batches
-from pytest_ckpt.records.verdict import Finding
+from pytest_ckpt.contracts.explain_freezing import frozen_again, frozen_parameters
+from pytest_ckpt.contracts.trajectory import batches
+from pytest_ckpt.records.verdict import Advice, Finding
 
 if TYPE_CHECKING:
     from pytest_ckpt.contracts.base import Evidence
@@ -27,9 +29,13 @@ def difference(found: StepDifference | str, run: RunRecord, checkpoint: Checkpoi
     start = evidence.baseline.step_of(checkpoint)
     if _is_from_scratch(found, run, evidence, start):
         return _from_scratch(found, run, checkpoint, evidence)
-    advice = evidence.advisor.component(found.component, checkpoint)
-    drawn = found.component == "data" and found.rng_differs and step_of_batches(found, evidence) is None
-    cause, fix = CAUSES["drawn data" if drawn else found.component]
+    frozen = frozen_parameters(found, run, evidence.baseline)
+    if frozen:
+        return frozen_again(found, frozen, checkpoint, evidence)
+    what = _what_happened(found, evidence, start)
+    usual = what in {found.component, "drawn data"}
+    advice = evidence.advisor.component(found.component, checkpoint) if usual else Advice()
+    cause, fix = CAUSES[what]
     return Finding(
         title=f"resumed from step {start}: step {found.step} differs from the uninterrupted run in {components_text(found)}",
         rows=tuple(rows(found, evidence)),
@@ -39,6 +45,23 @@ def difference(found: StepDifference | str, run: RunRecord, checkpoint: Checkpoi
         component=found.component,
         checkpoint=checkpoint.identity,
     )
+
+
+def _what_happened(found: StepDifference, evidence: Evidence, start: int) -> str:
+    """Return what the cause goes by: the component that differs first, or what is known beyond that."""
+    if found.component == "data" and found.rng_differs and step_of_batches(found, evidence) is None:
+        return "drawn data"
+    if found.component == "weights" and found.step > start + 1:
+        return "weights between updates"
+    if found.component == "gradients" and found.step == start + 1 and _lacks_early_batches(found):
+        return "early gradients"
+    return found.component
+
+
+def _lacks_early_batches(found: StepDifference) -> bool:
+    """Say whether the resumed run did not see batches of the step that came before the save."""
+    mine, theirs = (len(batches(step.state.get("data", {}))) for step in (found.found, found.expected))
+    return found.expected.early_batches > 0 and mine < theirs
 
 
 def unseeded(found: StepDifference | str, checkpoint: Checkpoint, evidence: Evidence) -> Finding:

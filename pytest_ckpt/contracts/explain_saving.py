@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 #: How many steps or checkpoints are listed one by one.
 _LISTED: Final = 16
+#: What to do about a checkpoint that lacks trained parameters.
+SAVE_ALL: Final = "save the whole state dict of everything the optimizer updates."
 _FROM_DIR: Final = "build the paths of checkpoints from ckpt_job.dir."
 
 
@@ -74,9 +76,9 @@ def missing_final(run: RunRecord, advice: Advice) -> Finding:
     of_last = [checkpoint for checkpoint in run.written if run.step_of(checkpoint) == last]
     claiming = [checkpoint for checkpoint in of_last if checkpoint.kept]
     if claiming:
-        title, cause = _claims_last(claiming[-1], last)
+        (title, cause), fix = _claims_last(claiming[-1], last), _how_to_mend_last(claiming[-1], run)
     else:
-        title, cause = _what_is_missing(run, kept, of_last)
+        (title, cause), fix = _what_is_missing(run, kept, of_last), _how_to_save_last(run)
     if claiming or (cause and not of_last):
         advice = Advice()  # what the files themselves tell comes before any setting
     concerned = (claiming or of_last)[-1:]
@@ -84,7 +86,7 @@ def missing_final(run: RunRecord, advice: Advice) -> Finding:
         title=title,
         rows=_rows(run, kept),
         cause=advice.cause or cause,
-        fix=advice.fix or _how_to_save_last(run),
+        fix=advice.fix or fix,
         step=last,
         component="final step",
         checkpoint=concerned[0].identity if concerned else "",
@@ -95,6 +97,13 @@ def _how_to_save_last(run: RunRecord) -> str:
     if run.strays and not run.written:
         return _FROM_DIR
     return "save once more when training has ended, after the last step."
+
+
+def _how_to_mend_last(checkpoint: Checkpoint, run: RunRecord) -> str:
+    """Return what to do about a save of the last step; another one like it would lack the same."""
+    content = checkpoint.content
+    lacks = not checkpoint.problem and content is not None and content.missing
+    return SAVE_ALL if lacks else _how_to_save_last(run)
 
 
 def _what_is_missing(run: RunRecord, kept: list[Checkpoint], gone: list[Checkpoint]) -> tuple[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from pytest_ckpt.records.checkpoint import Checkpoint
@@ -11,7 +12,7 @@ from pytest_ckpt.records.checkpoint import Checkpoint
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from pytest_ckpt.records.run import RunRecord
+    from pytest_ckpt.records.run import Look, RunRecord
 
 _NUMBER: Final = re.compile(r"\d+")
 #: Names under which a file is written before it is renamed.
@@ -25,7 +26,7 @@ class Moment:
     Attributes:
         after: how many steps were done.
         present: in the order of their steps.
-        deleted: those that were there at the look before.
+        deleted: those that were there at the look before, and are gone under any name.
         lasting: whether it stayed like this; otherwise it may have been seen in the middle of a save or a deletion.
     """
 
@@ -36,26 +37,64 @@ class Moment:
 
 
 def moments(run: RunRecord, checkpoints: Sequence[Checkpoint]) -> Iterator[Moment]:
-    """Yield what was there of the checkpoints at each look but the first, which is older than the run."""
-    before: dict[str, Checkpoint] = {}
+    """Yield what was there of the checkpoints at each look but the first, which is older than the run.
+
+    One that goes on under another name was moved, not deleted; if that name is a checkpoint's, it is none before that.
+    """
+    shelves = [_there(look, index, checkpoints) for index, look in enumerate(run.looks)]
+    moves = [_Move.of(*pair) for pair in pairwise(zip(run.looks, shelves, strict=True))]
+    early = {path for move in moves for path in move.within}
     unseen = [checkpoint for checkpoint in checkpoints if not checkpoint.files]
     for index, look in enumerate(run.looks):
-        there = {entry.path for entry in look.tree.entries}
-        now = {
-            checkpoint.path: checkpoint
-            for checkpoint in checkpoints
-            if checkpoint.look <= index and not there.isdisjoint(checkpoint.files)
-        }
         gone = [c for c in unseen if c.saved_after <= look.step or index == len(run.looks) - 1]
         unseen = [checkpoint for checkpoint in unseen if checkpoint not in gone]
         if index:
+            now = [checkpoint for checkpoint in shelves[index].values() if checkpoint.identity not in early]
             yield Moment(
                 after=look.step,
-                present=tuple(sorted(now.values(), key=run.step_of)),
-                deleted=(*(checkpoint for path, checkpoint in before.items() if path not in now), *gone),
+                present=tuple(sorted(now, key=run.step_of)),
+                deleted=(*moves[index - 1].deleted, *gone),
                 lasting=(look.at_rest and not look.writing) or index == len(run.looks) - 1,
             )
-        before = now
+
+
+def _there(look: Look, index: int, checkpoints: Sequence[Checkpoint]) -> dict[str, Checkpoint]:
+    """Return the checkpoints of which something is there, by their paths; of several versions the last."""
+    there = {entry.path for entry in look.tree.entries}
+    return {c.path: c for c in checkpoints if c.look <= index and not there.isdisjoint(c.files)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Move:
+    """What became of the checkpoints that one look has and the next has not.
+
+    Attributes:
+        deleted: those of which the content is under no name that is new.
+        within: the identities of those of which it is in another checkpoint.
+    """
+
+    deleted: tuple[Checkpoint, ...]
+    within: tuple[str, ...]
+
+    @classmethod
+    def of(cls, before: tuple[Look, dict[str, Checkpoint]], after: tuple[Look, dict[str, Checkpoint]]) -> _Move:
+        """Compare two looks, each with the checkpoints that are there."""
+        (look, shelf), (later, now) = before, after
+        old, new = _contents(look), _contents(later)
+        came = {path: content for path, content in new.items() if path not in old}
+        ours = {path for checkpoint in now.values() for path in checkpoint.files}
+        deleted, within = [], []
+        for checkpoint in (checkpoint for path, checkpoint in shelf.items() if path not in now):
+            own = {old[path] for path in checkpoint.files if path in old}
+            if own <= {came[path] for path in came if path in ours}:
+                within.append(checkpoint.identity)
+            elif not own <= set(came.values()):
+                deleted.append(checkpoint)
+        return cls(tuple(deleted), tuple(within))
+
+
+def _contents(look: Look) -> dict[str, str]:
+    return {entry.path: entry.content for entry in look.tree.entries if entry.kind == "file"}
 
 
 def unseen(run: RunRecord, seen: Sequence[Checkpoint]) -> tuple[Checkpoint, ...]:

@@ -14,7 +14,8 @@ from pytest_ckpt.contracts.best_model import Best
 from pytest_ckpt.errors import InvalidArgument
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
 
     from conftest import Judge
     from pytest_ckpt import Job
@@ -97,6 +98,56 @@ def test_no_name_tells_it(judge: Judge) -> None:
     assert "held" == verdict_of(judge, two, Best(mode="min", path="*_b.pt")).status
     verdict = verdict_of(judge, job(names=()), Best(mode="min", path="best.pt"))
     assert ("violated", "it was never saved.") == (verdict.status, verdict.findings[0].cause)
+
+
+@pytest.mark.parametrize("path", [None, "best.pt"])
+@pytest.mark.parametrize("absolute", [False, True])
+def test_a_link_to_the_best(judge: Judge, path: str | None, *, absolute: bool) -> None:
+    """The checkpoint that it leads to is judged; one that leads nowhere is no checkpoint."""
+    right = verdict_of(judge, linking(min, absolute=absolute), Best(mode="min", path=path))
+    sentence = "best.pt, a link to step_4.pt, holds step 4, whose score 0.2 is the best of 4"
+    assert ("held", sentence) == (right.status, right.sentence)
+    wrong = verdict_of(judge, linking(max, absolute=absolute), Best(mode="min", path=path))
+    sentence = "best.pt, a link to step_6.pt, holds step 6 with score 0.6, and step 4 had 0.2"
+    assert ("violated", sentence) == (wrong.status, wrong.sentence)
+
+
+def test_a_link_that_leads_nowhere(judge: Judge) -> None:
+    """The best was deleted underneath its link."""
+    verdict = verdict_of(judge, linking(min, keep=2), Best(mode="min", path="best.pt"))
+    assert ("violated", "the best checkpoint, best.pt, is not on disk when training ends") == (
+        verdict.status,
+        verdict.sentence,
+    )
+    assert "it is a link to step_4.pt, where no checkpoint of this run is left." == verdict.findings[0].cause
+
+
+def linking(
+    choose: Callable[[Iterable[float]], float], *, absolute: bool = False, keep: int = 4
+) -> Callable[[Job], None]:
+    """Return a loop that keeps the newest of its saves, and a link to a link to the one whose score it chooses."""
+
+    def train(job: Job) -> None:
+        model = plain.network()
+        update = torch.optim.AdamW(model.parameters(), lr=0.05)
+        saved: dict[int, Path] = {}
+        for step in range(1, 9):
+            inputs, targets = plain.batch(step)
+            update.zero_grad()
+            cross_entropy(model(inputs), targets).backward()
+            update.step()
+            if step in LOSSES:
+                job.score(LOSSES[step])
+                saved[step] = job.path / f"step_{step}.pt"
+                torch.save(model.state_dict(), saved[step])
+                for old in list(saved.values())[:-keep]:
+                    old.unlink(missing_ok=True)
+                best = saved[min(saved, key=lambda step: LOSSES[step] != choose(LOSSES[step] for step in saved))]
+                for name, target in (("top.pt", best if absolute else best.name), ("best.pt", "top.pt")):
+                    (job.path / name).unlink(missing_ok=True)
+                    (job.path / name).symlink_to(target)
+
+    return train
 
 
 def test_no_direction(judge: Judge) -> None:

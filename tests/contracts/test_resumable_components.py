@@ -206,6 +206,113 @@ def test_augmentation_that_is_drawn_from_a_generator_which_is_not_restored(judge
     assert ("rng", "state of torch differs") in finding.rows
 
 
+@pytest.mark.parametrize("saved", [False, True])
+def test_slow_weights(judge: Judge, *, saved: bool) -> None:
+    """What is put into the model between updates and is not saved shows late; the model's own state dict was loaded."""
+
+    def train(job: Job) -> None:
+        torch.manual_seed(1)
+        model = plain.network()
+        update = torch.optim.SGD(model.parameters(), lr=0.05)
+        slow = {name: value.detach().clone() for name, value in model.named_parameters()}
+        forget = () if saved else ("slow",)
+        saver = plain.Saver(job, forget=forget, model=model, optimizer=update, slow=Shadow(slow))
+        for step in plain.steps(saver, 8, 4):
+            inputs, targets = plain.batch(step)
+            update.zero_grad()
+            cross_entropy(model(inputs), targets).backward()
+            update.step()
+            if step % 3 == 0:
+                with torch.no_grad():
+                    for name, value in model.named_parameters():
+                        value.copy_(slow[name].lerp_(value, 0.5))
+
+    if saved:
+        assert "held" == judge(train, Resumable())["resumable"].status
+        return
+    finding = violation(judge, train)
+    assert ("weights", 7, "step_4.pt") == (finding.component, finding.step, finding.checkpoint)
+    assert "slow weights" in finding.cause
+    assert "between updates" in finding.fix
+
+
+@pytest.mark.parametrize("applied", [False, True])
+def test_gradients_of_batches_before_the_save(judge: Judge, *, applied: bool) -> None:
+    """Accumulated gradients that an epoch leaves to the next one are lost by a resume, unless they are applied at its end."""
+
+    def train(job: Job) -> None:
+        torch.manual_seed(1)
+        model = plain.network(dropout=0.0, norm=False)
+        update = torch.optim.SGD(model.parameters(), lr=0.05)
+        saver = plain.Saver(job, model=model, optimizer=update)
+        for epoch in plain.steps(saver, 3, 1):
+            for number in range(5):
+                inputs, targets = plain.batch(5 * epoch + number)
+                cross_entropy(model(inputs), targets).backward()
+                if number % 2 or (applied and number == 4):
+                    update.step()
+                    update.zero_grad()
+
+    if applied:
+        assert "held" == judge(train, Resumable())["resumable"].status
+        return
+    finding = violation(judge, train)
+    assert ("gradients", 3) == (finding.component, finding.step)
+    assert "batches before the save are part of this update" in finding.cause
+    assert "step the optimizer before saving" in finding.fix
+
+
+@pytest.mark.parametrize("restored", [False, True])
+def test_parameters_that_are_frozen_again(judge: Judge, *, restored: bool) -> None:
+    """A backbone that is unfrozen at a step stays frozen when resumed after it, and is not blamed on the data."""
+
+    def train(job: Job) -> None:
+        torch.manual_seed(1)
+        backbone = torch.nn.Sequential(torch.nn.Linear(plain.FEATURES, 4), torch.nn.Tanh())
+        head = torch.nn.Linear(4, plain.CLASSES)
+        update = torch.optim.SGD([*backbone.parameters(), *head.parameters()], lr=0.05)
+        saver = plain.Saver(job, backbone=backbone, head=head, optimizer=update)
+        backbone.requires_grad_(requires_grad=False)
+        for step in plain.steps(saver, LAST, 2):
+            if step == 3 or (restored and step > 3):
+                backbone.requires_grad_(requires_grad=True)
+            inputs, targets = plain.batch(step)
+            update.zero_grad()
+            cross_entropy(head(backbone(inputs)), targets).backward()
+            update.step()
+
+    if restored:
+        assert "held" == judge(train, Resumable())["resumable"].status
+        return
+    finding = violation(judge, train)
+    assert ("gradients", 5, "step_4.pt") == (finding.component, finding.step, finding.checkpoint)
+    assert "step 5 does not train 2 of 4 parameters that the uninterrupted run trains" in finding.title
+    assert finding.title.endswith("Sequential:0.bias first")
+    assert "frozen after the resume" in finding.cause
+    assert "require gradients" in finding.fix
+    assert ["weights", "gradients"] == [row[0] for row in finding.rows]
+
+
+def test_a_layer_that_is_dropped_at_random_is_not_called_frozen(judge: Judge) -> None:
+    """It gets no gradient in some steps; where the random state is lost, that is told."""
+
+    def train(job: Job) -> None:
+        torch.manual_seed(1)
+        body, head = torch.nn.Linear(plain.FEATURES, plain.FEATURES), torch.nn.Linear(plain.FEATURES, plain.CLASSES)
+        update = torch.optim.SGD([*body.parameters(), *head.parameters()], lr=0.05)
+        saver = plain.Saver(job, forget=("rng",), body=body, head=head, optimizer=update)
+        for step in plain.steps(saver, LAST, 1):
+            inputs, targets = plain.batch(step)
+            update.zero_grad()
+            hidden = inputs if torch.rand(()) < 0.5 else body(inputs)
+            cross_entropy(head(hidden), targets).backward()
+            update.step()
+
+    finding = violation(judge, train)
+    assert "frozen" not in finding.cause
+    assert "random generators" in finding.cause
+
+
 def test_only_the_named_steps_are_resumed_from(judge: Judge) -> None:
     """`steps` chooses the checkpoints."""
     finding = violation(judge, job_that_forgets("optimizer"), steps=[4])

@@ -158,6 +158,42 @@ def test_names_that_are_sorted_as_text(judge: Judge, keep: int | None) -> None:
     assert "deleted, oldest first" in sentence_held(judge, rotating(oldest(3)), Retention(keep))
 
 
+@pytest.mark.parametrize("temporary", [".step_{}.pt.x7Qa", "step_{}.pt.part", "writing_{}.pt"])
+def test_a_name_until_it_is_renamed_is_no_checkpoint_yet(judge: Judge, temporary: str) -> None:
+    """What lies under a temporary name for a step is neither one too many nor deleted; wrong deletions are still found."""
+    by_text = renaming(temporary, lambda paths: sorted(paths)[:-2])
+    for keep in (None, 2):
+        sentence_held(judge, renaming(temporary, oldest(2)), Retention(keep))
+        newest, *_ = violations(judge, by_text, Retention(keep))
+        assert f"the newest checkpoint, {temporary.format(12)} of step 12, was deleted again" in newest.title
+    *_, order = violations(judge, by_text, Retention(2))
+    assert f"{temporary.format(10)} of step 10 was deleted, and step_6.pt of the older" in order.title
+    (finding,) = violations(judge, renaming(temporary, oldest(3)), Retention(2))
+    assert ("on disk", "step_2.pt, step_4.pt, step_6.pt") in finding.rows
+
+
+def renaming(temporary: str, delete: Callable[[list[Path]], list[Path]]) -> Callable[[Job], None]:
+    """Return a job whose saves get their names one step later, when they are on the disk."""
+
+    def train(job: Job) -> None:
+        model = plain.network()
+        update = torch.optim.AdamW(model.parameters(), lr=0.05)
+        for step in range(1, LAST + 2):
+            inputs, targets = plain.batch(step)
+            update.zero_grad()
+            torch.nn.functional.cross_entropy(model(inputs), targets).backward()
+            update.step()
+            if step % 2 == 0:
+                state = {"model": model.state_dict(), "optimizer": update.state_dict()}
+                torch.save(state, job.path / temporary.format(step))
+            elif step > 1:
+                (job.path / temporary.format(step - 1)).rename(job.path / f"step_{step - 1}.pt")
+                for path in delete(sorted(job.path.glob("step_*.pt"), key=number)):
+                    path.unlink()
+
+    return train
+
+
 def by_metric(paths: list[Path]) -> list[Path]:
     """Keep steps 2 and the newest, as where step 2 is the best."""
     return [path for path in paths[:-1] if number(path) != 2]

@@ -354,6 +354,18 @@ def test_a_layer_that_is_not_saved(judge: Judge) -> None:
     assert "step_6.pt lacks 2 of 6 trained parameters: 4.bias, 4.weight" == finding.title
 
 
+def test_a_layer_that_the_last_save_lacks(judge: Judge) -> None:
+    """One more save like it would lack the layer, too, so it is not what is asked for; the whole model is enough."""
+
+    def saving(layers: int) -> Callable[[Job], None]:
+        return training(lambda t, n: torch.save(t.model[:layers].state_dict(), t.job.path / f"step_{n}.pt"))
+
+    finding = violation(judge, saving(4), FinalStep())
+    assert "step_7.pt lacks 2 of 6 trained parameters" in finding.title
+    assert "save the whole state dict of everything the optimizer updates." == finding.fix
+    assert_holds(judge, saving(5), FinalStep())
+
+
 def test_a_cast_is_recognised(judge: Judge) -> None:
     """Weights saved in half precision are those of their step."""
 
