@@ -5,120 +5,21 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
+from pytest_ckpt.checkpoints.state_table import plain_key, plain_name
 from pytest_ckpt.records.checkpoint import Content
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from pytest_ckpt.checkpoints.file_content import FileContent, TensorEntry
-    from pytest_ckpt.records.state import Reading, StateRecord, StepRecord
+    from pytest_ckpt.checkpoints.state_table import StateTable
 
-_WRAPPERS: Final = ("module.", "_orig_mod.", "_fsdp_wrapped_module.")
 #: Kinds of state in the order in which a match is believed.
 _KINDS: Final = ("weights", "ema")
 #: The group of averages, beside those of the models.
 _AVERAGES: Final = "average"
-
-
-class _Hit(NamedTuple):
-    """A state that has a tensor of this digest."""
-
-    kind: str
-    key: str
-    transform: str
-
-
-@dataclass(slots=True)
-class StateTable:
-    """All tensors that were seen, by digest: which parameter, after which steps, under which change."""
-
-    trained: frozenset[str] = frozenset()
-    hits: dict[str, dict[_Hit, set[int]]] = field(default_factory=lambda: defaultdict(dict))
-    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    last_step: int = 0
-    alike: Mapping[int, set[int]] = field(default_factory=dict)
-    own_names: frozenset[str] = frozenset()
-
-    @classmethod
-    def of(
-        cls, steps: Sequence[StepRecord], states: Iterable[StateRecord], *, own_names: frozenset[str] = frozenset()
-    ) -> StateTable:
-        """Return the table of a run; `own_names` are words in keys that no wrapper need have added."""
-        table = cls(last_step=len(steps), alike=_steps_alike(steps), own_names=own_names)
-        for step in steps:
-            for kind in ("weights", "optimizer", "ema"):
-                table._add_all(kind, step.index - 1, step.state.get(kind, {}))
-            table._add_all("weights", step.index, step.state.get("update", {}))
-        table.trained = frozenset(key for step in steps for key in step.state.get("update", {}))
-        for state in states:
-            table._add_state(state)
-        return table
-
-    def _add_all(self, kind: str, step: int, component: Mapping[str, Reading]) -> None:
-        for key, reading in component.items():
-            self._add(kind, key, step, reading)
-
-    def _add(self, kind: str, key: str, step: int, reading: Reading) -> None:
-        if reading.shape is None or reading.unreadable:
-            return
-        steps = self.alike.get(step, {step})
-        self.shapes[f"{kind}/{key}"] = reading.shape
-        self.hits[reading.digest].setdefault(_Hit(kind, key, ""), set()).update(steps)
-        for digest in reading.alike:
-            self.hits[digest].setdefault(_Hit(kind, key, "cast"), set()).update(steps)
-
-    def _add_state(self, state: StateRecord) -> None:
-        """Add a state between steps; not weights of another step that have come back, as after loading the best model."""
-        for path, reading in state.readings.items():
-            kind, key = path.split("/", 1)
-            if kind != "weights" or _Hit(kind, key, "") not in self.hits.get(reading.digest, {}):
-                self._add(kind, key, state.step, reading)
-
-    def knows(self, entry: TensorEntry) -> bool:
-        """Say whether the tensor is part of some state that was seen."""
-        return not is_trivial(entry) and entry.digest in self.hits
-
-    def trains(self, entry: TensorEntry) -> bool:
-        """Say whether the tensor has a value that a trained parameter had."""
-        return any(hit.key in self.trained for hit in self.hits.get(entry.digest, ()) if hit.kind == "weights")
-
-    def names(self, entry: TensorEntry) -> bool:
-        """Say whether the tensor has the name and shape of a trained parameter, whatever its value."""
-        return any(
-            entry.shape == self.shapes.get(f"weights/{key}") and plain_key(entry.key).endswith(plain_name(key))
-            for key in self.trained
-        )
-
-
-def _steps_alike(steps: Sequence[StepRecord]) -> dict[int, set[int]]:
-    """Return for each step those after which the state is the same, because the update between them was skipped."""
-    found: dict[int, set[int]] = {0: {0}}
-    for step in steps:
-        group = found[step.index - 1] if not step.ticks else set()
-        group.add(step.index)
-        found[step.index] = group
-    return found
-
-
-def is_trivial(entry: TensorEntry) -> bool:
-    """Say whether a tensor is so plain (zeros, ones, nothing) that its value identifies no step."""
-    if entry.numel == 0 or entry.norm is None:
-        return True
-    return entry.constant and (entry.norm == 0 or math.isclose(entry.norm, math.sqrt(entry.numel), rel_tol=1e-6))
-
-
-def plain_key(key: str) -> str:
-    """Return a key of a file without the prefixes of wrappers."""
-    for wrapper in _WRAPPERS:
-        key = key.replace(wrapper, "")
-    return key
-
-
-def plain_name(key: str) -> str:
-    """Return a parameter's name without the label of the model that owns it."""
-    return key.split(":", 1)[-1]
 
 
 def identify(files: Mapping[str, FileContent], table: StateTable) -> Content:

@@ -1,0 +1,64 @@
+"""What of a model its checkpoints are to hold: all that is trained, and in no other shape than a save may give it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from jobs import plain
+from pytest_ckpt.contracts.contents import Faithful
+from pytest_ckpt.contracts.resuming import Resumable
+from pytest_ckpt.contracts.saving import FinalStep
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from conftest import Judge
+    from pytest_ckpt import Job
+
+LAST = 6
+
+
+def judged(judge: Judge, train: Callable[[Job], object]) -> dict[str, str]:
+    """Return the status of each contract on what checkpoints hold."""
+    verdicts = judge(train, Faithful(), FinalStep(), Resumable())
+    return {name: verdict.status for name, verdict in verdicts.items()}
+
+
+def fit(job: Job, model: torch.nn.Module, update: torch.optim.Optimizer, holds: Callable[[str], bool]) -> None:
+    """Train all steps, and save every third one with the weights of the names that are held."""
+    start = 0
+    if job.resume_from is not None:
+        state = torch.load(job.resume_from)
+        model.load_state_dict(state["model"], strict=False)
+        update.load_state_dict(state["optimizer"])
+        start = state["step"]
+    for step in range(start + 1, LAST + 1):
+        inputs, _ = plain.batch(step)
+        update.zero_grad()
+        model(inputs).square().mean().backward()
+        update.step()
+        if step % 3 == 0:
+            weights: dict[str, Any] = {name: value for name, value in model.state_dict().items() if holds(name)}
+            state = {"model": weights, "optimizer": update.state_dict(), "step": step}
+            torch.save(state, job.path / f"step_{step}.pt")
+
+
+ALL_HOLD = {"faithful": "held", "final_step": "held", "resumable": "held"}
+LACKS = {"faithful": "violated", "final_step": "violated"}
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_frozen_parameters_in_the_list_of_the_optimizer(judge: Judge, *, frozen: bool) -> None:
+    """Those that never had a gradient need not be saved; with a gradient, the same file lacks them."""
+
+    def train(job: Job) -> None:
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(torch.nn.Linear(plain.FEATURES, 5), torch.nn.Linear(5, 2))
+        model[0].requires_grad_(requires_grad=not frozen)
+        fit(job, model, torch.optim.AdamW(model.parameters(), lr=0.01), lambda name: not name.startswith("0."))
+
+    found = judged(judge, train)
+    assert (ALL_HOLD if frozen else LACKS) == {name: found[name] for name in (ALL_HOLD if frozen else LACKS)}
