@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from pytest_ckpt.checkpoints.file_content import FileContent, TensorEntry
     from pytest_ckpt.checkpoints.state_table import StateTable
 
-#: Kinds of state in the order in which a match is believed.
-_KINDS: Final = ("weights", "ema")
 #: The group of averages, beside those of the models.
 _AVERAGES: Final = "average"
 
@@ -31,6 +29,7 @@ def identify(files: Mapping[str, FileContent], table: StateTable) -> Content:
             if table.knows(entry):
                 _sort_in(entry, name, table, models, optimizer)
     averages = models.pop(_AVERAGES, {})
+    _leave_to(averages, models)
     weights = _Group.joined(_best(groups) for groups in models.values()) if models else _best(averages)
     _add_renamed(weights, (group for groups in models.values() for group in groups.values()), _identifiable(table))
     absent = _absent(files, table, weights)
@@ -44,6 +43,17 @@ def identify(files: Mapping[str, FileContent], table: StateTable) -> Content:
         rearranged=absent if rearranged else (),
         transform=weights.transform,
     )
+
+
+def _leave_to(averages: Mapping[str, _Group], models: dict[str, dict[str, _Group]]) -> None:
+    """Leave out weights that lie among more averages: these did not move, and are their own average."""
+    for place, average in averages.items():
+        here = [groups for groups in models.values() if place in groups]
+        if average.width > sum(groups[place].width for groups in here):
+            for groups in here:
+                del groups[place]
+    for model in [model for model, groups in models.items() if not groups]:
+        del models[model]
 
 
 def _best(groups: Mapping[str, _Group]) -> _Group:
@@ -61,6 +71,11 @@ class _Group:
     @property
     def common(self) -> set[int]:
         return set.intersection(*self.steps.values()) if self.steps else set()
+
+    @property
+    def width(self) -> int:
+        """How many parameters there are, whichever averages they are of."""
+        return len({plain_name(key).split("/", 1)[-1] for key in self.steps})
 
     @property
     def rank(self) -> tuple[int, int, int]:
@@ -83,11 +98,12 @@ def _sort_in(
 ) -> None:
     """Put one tensor into the group of its neighbours, by the model that it belongs to."""
     hits = table.hits[entry.digest]
-    kinds = [kind for kind in _KINDS if any(hit.kind == kind for hit in hits)]
+    is_trained = table.trains(entry)
+    is_weight = any(hit.kind == "weights" for hit in hits)
     for hit, steps in hits.items():
         if hit.kind == "optimizer":
             optimizer.add(hit.key, steps)
-        elif kinds and hit.kind == kinds[0] and (hit.key in table.trained or hit.kind == "ema"):
+        elif hit.key in table.trained if hit.kind == "weights" else is_trained or not is_weight:
             model = _AVERAGES if hit.kind == "ema" else hit.key.split(":", 1)[0]
             group = models[model][f"{file}:{_prefix(entry.key, hit.key)}"]
             group.add(hit.key, steps)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from jobs import plain
 from pytest_ckpt.contracts.contents import Faithful
@@ -62,3 +63,50 @@ def test_frozen_parameters_in_the_list_of_the_optimizer(judge: Judge, *, frozen:
 
     found = judged(judge, train)
     assert (ALL_HOLD if frozen else LACKS) == {name: found[name] for name in (ALL_HOLD if frozen else LACKS)}
+
+
+class Gated(torch.nn.Module):
+    """A network with a part that has a gradient and never moves: its gate is shut."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = torch.nn.Linear(plain.FEATURES, 5)
+        self.head = torch.nn.Linear(5, 2)
+        self.shut = torch.nn.Linear(5, 2)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return what the head makes of the body."""
+        inner = torch.tanh(self.body(inputs))
+        output: torch.Tensor = self.head(inner) + 0.0 * self.shut(inner)
+        return output
+
+
+def averaging(lacks: str = "") -> Callable[[Job], None]:
+    """Return a job that saves a model with its average, and the average alone in the end; the model may lack a part."""
+
+    def train(job: Job) -> None:
+        torch.manual_seed(0)
+        model = Gated()
+        update = torch.optim.SGD(model.parameters(), lr=0.1)
+        average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9))
+        for step in range(1, LAST + 1):
+            inputs, _ = plain.batch(step)
+            update.zero_grad()
+            model(inputs).square().mean().backward()
+            update.step()
+            average.update_parameters(model)
+            if step % 3 == 0:
+                weights = {name: value for name, value in model.state_dict().items() if not lacks or lacks not in name}
+                torch.save({"model": weights, "average": average.module.state_dict()}, job.path / f"step_{step}.pt")
+        torch.save(average.module.state_dict(), job.path / "average.pt")
+
+    return train
+
+
+def test_an_average_of_weights_that_did_not_all_move(judge: Judge) -> None:
+    """Weights that equal their average are part of it; weights that lie beside an average are to be whole."""
+    verdict = judge(averaging(), Faithful())["faithful"]
+    assert "held" == verdict.status, verdict
+    broken = judge(averaging("head"), Faithful())["faithful"]
+    assert "step_3.pt lacks 2 of 6 trained parameters: head.bias, head.weight" == broken.findings[0].title
+    assert all(finding.checkpoint != "average.pt" for finding in broken.findings)
