@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pytest_ckpt.checkpoints.file_content import FileContent, TensorEntry
     from pytest_ckpt.checkpoints.state_table import StateTable
 
+#: What follows the name of a layer in those of its adapter's weights.
+_ADAPTER: Final = ".lora_"
 #: The group of averages, beside those of the models.
 _AVERAGES: Final = "average"
 
@@ -157,7 +159,8 @@ def _absent(files: Mapping[str, FileContent], table: StateTable, best: _Group) -
         return ()
     absent = _identifiable(table) - set(best.steps)
     entries = _unknown(files, table)
-    return tuple(sorted(key for key in absent if not _is_named(key, entries, table)))
+    merged = {plain_key(entry.key).removesuffix(".weight") for entry in entries}
+    return tuple(sorted(key for key in absent if not (_is_named(key, entries, table) or _is_merged(key, merged))))
 
 
 def _unknown(files: Mapping[str, FileContent], table: StateTable) -> list[TensorEntry]:
@@ -179,3 +182,9 @@ def _is_named(key: str, entries: Iterable[TensorEntry], table: StateTable) -> bo
     """Say whether a tensor of the parameter's shape could be it: its value may have been changed by the save."""
     shape = table.shapes.get(f"weights/{key}")
     return any(entry.shape == shape for entry in entries)
+
+
+def _is_merged(key: str, layers: Iterable[str]) -> bool:
+    """Say whether the parameter is of an adapter whose layer has a value that was never seen: the adapter is in it."""
+    layer, adapter, _ = plain_name(key).partition(_ADAPTER)
+    return bool(adapter) and any(f".{layer}".endswith(f".{name}") for name in layers)

@@ -110,3 +110,49 @@ def test_an_average_of_weights_that_did_not_all_move(judge: Judge) -> None:
     broken = judge(averaging("head"), Faithful())["faithful"]
     assert "step_3.pt lacks 2 of 6 trained parameters: head.bias, head.weight" == broken.findings[0].title
     assert all(finding.checkpoint != "average.pt" for finding in broken.findings)
+
+
+class Adapted(torch.nn.Module):
+    """A frozen layer with an adapter, called as PEFT calls it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.base_layer = torch.nn.Linear(plain.FEATURES, 5).requires_grad_(requires_grad=False)
+        self.lora_A = torch.nn.Linear(plain.FEATURES, 2, bias=False)
+        self.lora_B = torch.nn.Linear(2, 5, bias=False)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return what the layer and its adapter make of it."""
+        output: torch.Tensor = self.base_layer(inputs) + self.lora_B(self.lora_A(inputs))
+        return output
+
+    def merged(self, *, really: bool) -> dict[str, torch.Tensor]:
+        """Return the weights of a layer without an adapter; they may be as they were."""
+        change = self.lora_B.weight @ self.lora_A.weight
+        return {"0.weight": self.base_layer.weight + really * change, "0.bias": self.base_layer.bias}
+
+
+@pytest.mark.parametrize("really", [True, False])
+def test_an_adapter_that_is_merged_beside_a_trained_head(judge: Judge, *, really: bool) -> None:
+    """What a merged layer holds is not known; with the layer as it was, the adapter is missing."""
+
+    def train(job: Job) -> None:
+        torch.manual_seed(0)
+        layer, head = Adapted(), torch.nn.Linear(5, 2)
+        model = torch.nn.Sequential(layer, head)
+        fit(
+            job,
+            model,
+            torch.optim.AdamW(filter(lambda p: p.requires_grad, model.parameters()), lr=0.01),
+            lambda _: True,
+        )
+        merged = layer.merged(really=really) | {f"1.{name}": value for name, value in head.state_dict().items()}
+        torch.save(merged, job.path / "merged.pt")
+
+    verdict = judge(train, Faithful())["faithful"]
+    if really:
+        assert ("inconclusive", "merged.pt") == (verdict.status, verdict.findings[0].checkpoint), verdict
+        assert "2 of 4 were recognised" in verdict.sentence
+    else:
+        lacks = "merged.pt lacks 2 of 4 trained parameters: 0.lora_A.weight, 0.lora_B.weight"
+        assert lacks == verdict.findings[0].title
