@@ -134,13 +134,14 @@ def _groups(weights: _Group, optimizer: _Group) -> dict[str, tuple[int, ...]]:
     """Return which steps the parts fit where they do not agree on one."""
     if _agree(weights, optimizer) or not weights.steps:
         return {}
+    several = len({key.split(":", 1)[0] for key in (*weights.steps, *optimizer.steps)}) > 1
     parts: dict[str, set[int]] = {}
     for name, group in (("weights", weights), ("optimizer", optimizer)):
         if group.common:
             parts[name] = group.common
         else:
             for key, steps in group.steps.items():
-                parts[f"{name} {plain_name(key)}"] = steps
+                parts[f"{name} {key if several else plain_name(key)}"] = steps
     return {name: tuple(sorted(steps)) for name, steps in parts.items()}
 
 
