@@ -7,6 +7,8 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from pytest_ckpt.checkpoints.updates import Updates, without_place
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -32,7 +34,7 @@ class StateTable:
     hits: dict[str, dict[Hit, set[int]]] = field(default_factory=lambda: defaultdict(dict))
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     last_step: int = 0
-    alike: Mapping[int, set[int]] = field(default_factory=dict)
+    updates: Updates = field(default_factory=Updates)
     own_names: frozenset[str] = frozenset()
 
     @classmethod
@@ -40,7 +42,7 @@ class StateTable:
         cls, steps: Sequence[StepRecord], states: Iterable[StateRecord], *, own_names: frozenset[str] = frozenset()
     ) -> StateTable:
         """Return the table of a run; `own_names` are words in keys that no wrapper need have added."""
-        table = cls(_trained(steps), last_step=len(steps), alike=_steps_alike(steps), own_names=own_names)
+        table = cls(_trained(steps), last_step=len(steps), updates=Updates.of(steps), own_names=own_names)
         for step in steps:
             for kind in ("weights", "optimizer", "ema"):
                 table._add_all(kind, step.index - 1, step.state.get(kind, {}))
@@ -56,7 +58,8 @@ class StateTable:
     def _add(self, kind: str, key: str, step: int, reading: Reading) -> None:
         if reading.shape is None or reading.unreadable:
             return
-        steps = self.alike.get(step, {step})
+        key = without_place(key) if kind == "optimizer" else key
+        steps = self.updates.alike(kind, key, step)
         self.shapes[f"{kind}/{key}"] = reading.shape
         self.hits[reading.digest].setdefault(Hit(kind, key, ""), set()).update(steps)
         for digest in reading.alike:
@@ -83,16 +86,6 @@ class StateTable:
             entry.shape == self.shapes.get(f"weights/{key}") and plain_key(entry.key).endswith(plain_name(key))
             for key in self.trained
         )
-
-
-def _steps_alike(steps: Sequence[StepRecord]) -> dict[int, set[int]]:
-    """Return for each step those after which the state is the same, because the update between them was skipped."""
-    found: dict[int, set[int]] = {0: {0}}
-    for step in steps:
-        group = found[step.index - 1] if not step.ticks else set()
-        group.add(step.index)
-        found[step.index] = group
-    return found
 
 
 def is_trivial(entry: TensorEntry) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -156,3 +157,77 @@ def test_an_adapter_that_is_merged_beside_a_trained_head(judge: Judge, *, really
     else:
         lacks = "merged.pt lacks 2 of 4 trained parameters: 0.lora_A.weight, 0.lora_B.weight"
         assert lacks == verdict.findings[0].title
+
+
+# -- optimizers that are idle in some steps ----------------------------------------------------------------------------
+
+
+def critical(*, stale: bool) -> Callable[[Job], None]:
+    """Return a job whose critic is updated in each iteration, and the generator in every third one; its copy may be stale."""
+
+    def train(job: Job) -> None:
+        torch.manual_seed(0)
+        parts = {"generator": torch.nn.Linear(3, 4), "critic": torch.nn.Linear(4, 1)}
+        updates = {name: torch.optim.RMSprop(part.parameters(), lr=0.01) for name, part in parts.items()}
+        saved: dict[str, Any] = torch.load(job.resume_from) if job.resume_from else {"step": 0}
+        for name in parts if job.resume_from else ():
+            parts[name].load_state_dict(saved[name])
+            updates[name].load_state_dict(saved[f"{name}_update"])
+        copied: dict[str, Any] = {}
+        for step in range(saved["step"] + 1, 12):
+            noise = torch.randn(8, 3, generator=torch.Generator().manual_seed(step))
+            for name in ("critic", "generator") if step % 3 == 0 else ("critic",):
+                updates[name].zero_grad()
+                score = parts["critic"](parts["generator"](noise)).square().mean()
+                (score if name == "critic" else -score).backward()
+                updates[name].step()
+            copied = copied if copied and stale else copy.deepcopy(parts["generator"].state_dict())
+            if step in {4, 8, 11}:
+                state = {f"{name}_update": update.state_dict() for name, update in updates.items()}
+                weights = {"generator": copied, "critic": parts["critic"].state_dict()}
+                torch.save({**state, **weights, "step": step}, job.path / f"step_{step}.pt")
+
+    return train
+
+
+def test_a_generator_that_is_updated_in_every_third_step(judge: Judge) -> None:
+    """Between its updates it stays as it is, up to the end; an old copy of it is told apart from the critic's weights."""
+    assert ALL_HOLD == judged(judge, critical(stale=False))
+    finding = judge(critical(stale=True), Faithful())["faithful"].findings[0]
+    assert "step_4.pt mixes the states of several steps" == finding.title
+    assert {("weights Linear:weight", "steps 0, 1, 2"), ("weights Linear#2:weight", "step 4")} <= set(finding.rows)
+
+
+def in_turn(*, stale: bool) -> Callable[[Job], None]:
+    """Return a job that trains two parts in turn, three steps each, and saves after each turn; one may be saved as it was."""
+
+    def train(job: Job) -> None:
+        torch.manual_seed(0)
+        parts = torch.nn.ModuleList([torch.nn.Linear(plain.FEATURES, 5), torch.nn.Linear(5, 2)])
+        updates = [torch.optim.AdamW(part.parameters(), lr=0.01) for part in parts]
+        first = copy.deepcopy(parts[0].state_dict())
+        done = 0
+        if job.resume_from is not None:
+            state = torch.load(job.resume_from)
+            parts.load_state_dict(state["model"])
+            for update, saved in zip(updates, state["updates"], strict=True):
+                update.load_state_dict(saved)
+            done = state["turn"]
+        for turn in range(done + 1, 5):
+            for step in range(3 * turn - 2, 3 * turn + 1):
+                inputs, _ = plain.batch(step)
+                parts.zero_grad()
+                parts[1](parts[0](inputs)).square().mean().backward()
+                updates[(turn - 1) % 2].step()
+            weights = parts.state_dict() | ({f"0.{name}": value for name, value in first.items()} if stale else {})
+            state = {"model": weights, "updates": [update.state_dict() for update in updates], "turn": turn}
+            torch.save(state, job.path / f"turn_{turn}.pt")
+
+    return train
+
+
+def test_parts_that_are_trained_in_turn(judge: Judge) -> None:
+    """A save ends the last step of a turn, and the part that rests is that of its last update; as it was first, it is stale."""
+    assert ALL_HOLD == judged(judge, in_turn(stale=False))
+    assert (3, 6, 9, 12) == judge.baseline.saved_steps
+    assert "violated" == judge(in_turn(stale=True), Faithful())["faithful"].status

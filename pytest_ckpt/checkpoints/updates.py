@@ -1,0 +1,53 @@
+"""When each parameter was updated: while other optimizers step, it and the state of its own stay as they are."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pytest_ckpt.records.state import StepRecord
+
+#: The place of an optimizer in a step, before the key of a parameter: it is another one where others are idle.
+_PLACE: Final = re.compile(r"optimizer\d+:(?=[^/]*:)")
+
+
+@dataclass(frozen=True, slots=True)
+class Updates:
+    """The steps that changed something.
+
+    Attributes:
+        each: the steps in which each parameter was updated, ascending.
+        every: the steps in which anything was; an update that a gradient scaler skips is none.
+        last: the last step.
+    """
+
+    each: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    every: Sequence[int] = ()
+    last: int = 0
+
+    @classmethod
+    def of(cls, steps: Sequence[StepRecord]) -> Updates:
+        """Return the updates of a run; a step of which only the ticks were counted updates all."""
+        every = [step for step in steps if step.ticks]
+        each: dict[str, list[int]] = defaultdict(list)
+        for key in {key for step in every for key in step.state.get("update", {})}:
+            each[key] = [step.index for step in every if key in step.state.get("update", {key})]
+        return cls(each, [step.index for step in every], len(steps))
+
+    def alike(self, kind: str, key: str, step: int) -> range:
+        """Return the steps after which a tensor is the same as it is after that step: no update lies between them."""
+        parameter = key.rpartition("/")[0] if kind == "optimizer" else key if kind == "weights" else ""
+        mine = self.each.get(parameter, self.every)
+        place = bisect_right(mine, step)
+        return range(mine[place - 1] if place else 0, mine[place] if place < len(mine) else max(self.last, step) + 1)
+
+
+def without_place(key: str) -> str:
+    """Return the key of an optimizer's state without its place in a step."""
+    return _PLACE.sub("", key, count=1)
