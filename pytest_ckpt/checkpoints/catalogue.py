@@ -195,7 +195,7 @@ def _begun_after(version: _Version, saves: Sequence[SaveEvent]) -> int | None:
 
 def _describe(version: _Version, saves: Sequence[SaveEvent], read: Reader, table: StateTable) -> Checkpoint:
     contents, problem = _read_all(version.entries, read)
-    content = identify(contents, table) if contents else None
+    content = identify(contents, table, version.saved_after) if contents else None
     checkpoint = Checkpoint(
         path=version.unit.path,
         version=version.number,

@@ -18,33 +18,47 @@ if TYPE_CHECKING:
 
 #: What follows the name of a layer in those of its adapter's weights.
 _ADAPTER: Final = ".lora_"
-#: The group of averages, beside those of the models.
+#: The groups of averages and of optimizers' state, beside those of the models.
 _AVERAGES: Final = "average"
+_OPTIMIZER: Final = "optimizer"
 
 
-def identify(files: Mapping[str, FileContent], table: StateTable) -> Content:
-    """Return which step's state the files of one checkpoint hold."""
+def identify(files: Mapping[str, FileContent], table: StateTable, after: int) -> Content:
+    """Return which step's state the files of one checkpoint hold, which was saved after so many steps."""
+    wanted = _wanted(files, table, after)
     models: dict[str, dict[str, _Group]] = defaultdict(lambda: defaultdict(_Group))
-    optimizer = _Group()
     for name, content in files.items():
         for entry in content.tensors:
             if table.knows(entry):
-                _sort_in(entry, name, table, models, optimizer)
-    averages = models.pop(_AVERAGES, {})
+                _sort_in(entry, name, table, wanted, models)
+    averages, optimizer = models.pop(_AVERAGES, {}), _best(models.pop(_OPTIMIZER, {}))
     _leave_to(averages, models)
     weights = _Group.joined(_best(groups) for groups in models.values()) if models else _best(averages)
-    _add_renamed(weights, (group for groups in models.values() for group in groups.values()), _identifiable(table))
-    absent = _absent(files, table, weights)
+    _add_renamed(weights, (group for groups in models.values() for group in groups.values()), wanted)
+    absent = _absent(files, table, weights, wanted)
     rearranged = _is_rearranged(files, table, absent)
     return Content(
-        expected=len(_identifiable(table)),
-        matched=len(weights.steps),
-        steps=tuple(sorted(_agree(weights, optimizer))),
+        expected=len(wanted),
+        matched=len(wanted & weights.steps.keys()) or len(weights.steps),
+        steps=tuple(sorted(_of_stage(_agree(weights, optimizer), table, after))),
         groups=_groups(weights, optimizer),
         missing=() if rearranged else absent,
         rearranged=absent if rearranged else (),
         transform=weights.transform,
     )
+
+
+def _wanted(files: Mapping[str, FileContent], table: StateTable, after: int) -> set[str]:
+    """Return the trained parameters that a checkpoint is to hold, of those whose value was read: all of one stage.
+
+    That is the stage in which it was saved, if a tensor in it fits no other; else the one that most of its tensors fit.
+    """
+    now = table.stage_at(after)
+    if now is None:
+        return set()
+    fits = [table.stages_of(entry) for content in files.values() for entry in content.tensors if table.knows(entry)]
+    stage = now if {now} in fits else max(table.stages, key=lambda one: (sum(one in fit for fit in fits), one is now))
+    return {key for key in stage.trained if f"weights/{key}" in table.shapes}
 
 
 def _leave_to(averages: Mapping[str, _Group], models: dict[str, dict[str, _Group]]) -> None:
@@ -96,19 +110,19 @@ class _Group:
 
 
 def _sort_in(
-    entry: TensorEntry, file: str, table: StateTable, models: dict[str, dict[str, _Group]], optimizer: _Group
+    entry: TensorEntry, file: str, table: StateTable, wanted: set[str], models: dict[str, dict[str, _Group]]
 ) -> None:
-    """Put one tensor into the group of its neighbours, by the model that it belongs to."""
+    """Put one tensor into the group of its neighbours, by the model that it belongs to: one that is wanted if it can."""
     hits = table.hits[entry.digest]
-    is_trained = table.trains(entry)
-    is_weight = any(hit.kind == "weights" for hit in hits)
-    for hit, steps in hits.items():
+    weights = [hit for hit in hits if hit.kind == "weights"]
+    trained = [hit for hit in weights if hit.key in wanted] or [hit for hit in weights if hit.key in table.trained]
+    for hit in hits:
         if hit.kind == "optimizer":
-            optimizer.add(hit.key, steps)
-        elif hit.key in table.trained if hit.kind == "weights" else is_trained or not is_weight:
+            models[_OPTIMIZER][""].add(hit.key, hits[hit])
+        elif hit in trained or (hit.kind == "ema" and (trained or not weights)):
             model = _AVERAGES if hit.kind == "ema" else hit.key.split(":", 1)[0]
             group = models[model][f"{file}:{_prefix(entry.key, hit.key)}"]
-            group.add(hit.key, steps)
+            group.add(hit.key, hits[hit])
             group.transform = "EMA" if hit.kind == "ema" else hit.transform
 
 
@@ -118,16 +132,17 @@ def _prefix(key: str, parameter: str) -> str:
     return plain[: -len(name)] if plain.endswith(name) else key.split(".", 1)[0] if "." in key else ""
 
 
-def _identifiable(table: StateTable) -> set[str]:
-    """Return the trained parameters whose value was read."""
-    return {key for key in table.trained if f"weights/{key}" in table.shapes}
-
-
 def _agree(weights: _Group, optimizer: _Group) -> set[int]:
     """Return the steps on which weights and optimizer state agree."""
     if weights.steps and optimizer.steps:
         return weights.common & optimizer.common
     return weights.common
+
+
+def _of_stage(steps: set[int], table: StateTable, after: int) -> set[int]:
+    """Leave out steps of a stage after the one in which it was saved: its model rests then, and another one is trained."""
+    now = table.stage_at(after)
+    return {step for step in steps if step <= after or table.stage_at(step) is now} or steps
 
 
 def _groups(weights: _Group, optimizer: _Group) -> dict[str, tuple[int, ...]]:
@@ -154,11 +169,11 @@ def _add_renamed(best: _Group, groups: Iterable[_Group], wanted: set[str]) -> No
                 best.add(key, steps)
 
 
-def _absent(files: Mapping[str, FileContent], table: StateTable, best: _Group) -> tuple[str, ...]:
+def _absent(files: Mapping[str, FileContent], table: StateTable, best: _Group, wanted: set[str]) -> tuple[str, ...]:
     """Return the trained parameters that the files do not even name, if they hold others of the model."""
     if not best.steps or best.transform == "EMA":
         return ()
-    absent = _identifiable(table) - set(best.steps)
+    absent = wanted - set(best.steps)
     entries = _unknown(files, table)
     merged = {plain_key(entry.key).removesuffix(".weight") for entry in entries}
     return tuple(sorted(key for key in absent if not (_is_named(key, entries, table) or _is_merged(key, merged))))

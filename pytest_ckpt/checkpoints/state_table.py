@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from pytest_ckpt.checkpoints.updates import Updates, without_place
+from pytest_ckpt.checkpoints.updates import Updates, parameter_of, without_place
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -26,6 +26,13 @@ class Hit(NamedTuple):
     transform: str
 
 
+class Stage(NamedTuple):
+    """Parameters of models that are trained together, and the first step in which they are."""
+
+    first: int
+    trained: frozenset[str]
+
+
 @dataclass(slots=True)
 class StateTable:
     """All tensors that were seen, by digest: which parameter, after which steps, under which change."""
@@ -33,6 +40,7 @@ class StateTable:
     trained: frozenset[str] = frozenset()
     hits: dict[str, dict[Hit, set[int]]] = field(default_factory=lambda: defaultdict(dict))
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    stages: tuple[Stage, ...] = ()
     last_step: int = 0
     updates: Updates = field(default_factory=Updates)
     own_names: frozenset[str] = frozenset()
@@ -42,7 +50,10 @@ class StateTable:
         cls, steps: Sequence[StepRecord], states: Iterable[StateRecord], *, own_names: frozenset[str] = frozenset()
     ) -> StateTable:
         """Return the table of a run; `own_names` are words in keys that no wrapper need have added."""
-        table = cls(_trained(steps), last_step=len(steps), updates=Updates.of(steps), own_names=own_names)
+        trained, updates = _trained(steps), Updates.of(steps)
+        table = cls(
+            trained, last_step=len(steps), updates=updates, own_names=own_names, stages=_stages(trained, updates)
+        )
         for step in steps:
             for kind in ("weights", "optimizer", "ema"):
                 table._add_all(kind, step.index - 1, step.state.get(kind, {}))
@@ -80,12 +91,38 @@ class StateTable:
         """Say whether the tensor has a value that a trained parameter had."""
         return any(hit.key in self.trained for hit in self.hits.get(entry.digest, ()) if hit.kind == "weights")
 
+    def stages_of(self, entry: TensorEntry) -> set[Stage]:
+        """Return the stages of which a tensor may be a weight or a part of the optimizer's state."""
+        keys = {parameter_of(hit.kind, hit.key) for hit in self.hits.get(entry.digest, ())}
+        return {stage for stage in self.stages if stage.trained & keys}
+
+    def stage_at(self, step: int) -> Stage | None:
+        """Return the stage that was the last to begin by that step."""
+        return next(
+            (stage for stage in reversed(self.stages) if stage.first <= step), self.stages[0] if self.stages else None
+        )
+
     def names(self, entry: TensorEntry) -> bool:
         """Say whether the tensor has the name and shape of a trained parameter, whatever its value."""
         return any(
             entry.shape == self.shapes.get(f"weights/{key}") and plain_key(entry.key).endswith(plain_name(key))
             for key in self.trained
         )
+
+
+def _stages(trained: frozenset[str], updates: Updates) -> tuple[Stage, ...]:
+    """Return what is trained one after the other: models of which none is updated again when the next one is."""
+    models: dict[str, set[str]] = defaultdict(set)
+    for key in trained:
+        models[key.split(":", 1)[0]].add(key)
+    spans = sorted((*updates.span(keys), model) for model, keys in models.items())
+    stages: list[Stage] = []
+    until = 0
+    for first, last, model in spans:
+        begun = stages.pop() if stages and first <= until else Stage(first, frozenset())
+        stages.append(Stage(begun.first, begun.trained | models[model]))
+        until = max(until, last)
+    return tuple(stages)
 
 
 def is_trivial(entry: TensorEntry) -> bool:

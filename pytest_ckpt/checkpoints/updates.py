@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pytest_ckpt.records.state import StepRecord
 
@@ -42,10 +42,19 @@ class Updates:
 
     def alike(self, kind: str, key: str, step: int) -> range:
         """Return the steps after which a tensor is the same as it is after that step: no update lies between them."""
-        parameter = key.rpartition("/")[0] if kind == "optimizer" else key if kind == "weights" else ""
-        mine = self.each.get(parameter, self.every)
+        mine = self.each.get(parameter_of(kind, key), self.every)
         place = bisect_right(mine, step)
         return range(mine[place - 1] if place else 0, mine[place] if place < len(mine) else max(self.last, step) + 1)
+
+    def span(self, keys: Iterable[str]) -> tuple[int, int]:
+        """Return the first and the last step in which one of these parameters is updated."""
+        mine = [self.each[key] for key in keys]
+        return min(steps[0] for steps in mine), max(steps[-1] for steps in mine)
+
+
+def parameter_of(kind: str, key: str) -> str:
+    """Return the parameter that a weight is, or that a tensor of an optimizer's state belongs to; empty for an average."""
+    return key.rpartition("/")[0] if kind == "optimizer" else key if kind == "weights" else ""
 
 
 def without_place(key: str) -> str:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from pytest_ckpt.contracts.base import promised
 from pytest_ckpt.contracts.completeness import family, is_whole
-from pytest_ckpt.contracts.trajectory import StepDifference, Trajectory, common_models
+from pytest_ckpt.contracts.models import by_place, common_models
+from pytest_ckpt.contracts.trajectory import StepDifference, Trajectory
 from pytest_ckpt.records.experiment import Damage
 from pytest_ckpt.records.state import keys_that_differ
 
@@ -193,11 +194,10 @@ def _counts_on(run: RunRecord, choice: Choice, baseline: RunRecord) -> bool:
 
 def _steps_before(run: RunRecord, baseline: RunRecord) -> tuple[int, ...]:
     """Return after which steps of the baseline the weights were those with which a run's first step began."""
-    began = run.steps[0].state.get("weights", {})
-    states = [(step.index - 1, step.state.get("weights", {})) for step in baseline.steps]
-    states += [
-        (step.index, {**step.state.get("weights", {}), **step.state.get("update", {})}) for step in baseline.steps[-1:]
-    ]
+    began = by_place(run.steps[0]).state.get("weights", {})
+    steps = [by_place(step) for step in baseline.steps]
+    states = [(step.index - 1, step.state.get("weights", {})) for step in steps]
+    states += [(step.index, {**step.state.get("weights", {}), **step.state.get("update", {})}) for step in steps[-1:]]
     return tuple(number for number, weights in states if not keys_that_differ(*common_models(weights, began)))
 
 

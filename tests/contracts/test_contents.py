@@ -231,3 +231,67 @@ def test_parts_that_are_trained_in_turn(judge: Judge) -> None:
     assert ALL_HOLD == judged(judge, in_turn(stale=False))
     assert (3, 6, 9, 12) == judge.baseline.saved_steps
     assert "violated" == judge(in_turn(stale=True), Faithful())["faithful"].status
+
+
+# -- stages, each with a model of its own ------------------------------------------------------------------------------
+
+
+def in_stages(*, lacks: str = "", loads: bool = True) -> Callable[[Job], None]:
+    """Return a job whose second stage begins with what the first saved after step 3.
+
+    Args:
+        lacks: the beginning of names that the second stage leaves out of its checkpoints.
+        loads: whether it loads the weights to resume from.
+    """
+
+    def train(job: Job) -> None:
+        first, second = job.path / "first", job.path / "second"
+        resumed = job.resume_from or ""
+        for folder in (first, second):
+            folder.mkdir(exist_ok=True)
+            if folder == first and "second" in resumed:
+                continue
+            torch.manual_seed(len(folder.name))
+            model = torch.nn.Sequential(torch.nn.Linear(plain.FEATURES, 5), torch.nn.Linear(5, 2))
+            if folder == second:
+                model.load_state_dict(torch.load(first / "step_3.pt")["model"])
+            update = torch.optim.AdamW(model.parameters(), lr=0.01)
+            saved: dict[str, Any] = torch.load(resumed) if folder.name in resumed else {"step": 0}
+            if saved["step"]:
+                update.load_state_dict(saved["update"])
+            if saved["step"] and (loads or folder == first):
+                model.load_state_dict(saved["model"])
+            for step in range(saved["step"] + 1, LAST + 1):
+                inputs, _ = plain.batch(step)
+                update.zero_grad()
+                model(inputs).square().mean().backward()
+                update.step()
+                if step % 3 == 0:
+                    left = {
+                        k: v for k, v in model.state_dict().items() if folder == first or not lacks or lacks not in k
+                    }
+                    torch.save({"model": left, "update": update.state_dict(), "step": step}, folder / f"step_{step}.pt")
+
+    return train
+
+
+def test_stages_with_a_model_each(judge: Judge) -> None:
+    """A checkpoint holds the model of its stage, and a resume of the second one never meets the first model."""
+    assert ALL_HOLD == judged(judge, in_stages())
+    assert (3, 6, 9, 12) == judge.baseline.saved_steps
+
+
+def test_a_stage_that_does_not_save_all_of_its_model(judge: Judge) -> None:
+    """What a stage trains and leaves out is missing, and counted among its own parameters."""
+    verdicts = judge(in_stages(lacks="1."), Faithful(), FinalStep())
+    assert {"violated"} == {verdict.status for verdict in verdicts.values()}, verdicts
+    assert (
+        "second/step_3.pt lacks 2 of 4 trained parameters: 1.bias, 1.weight" == verdicts["faithful"].findings[0].title
+    )
+
+
+def test_a_stage_that_does_not_load_its_model(judge: Judge) -> None:
+    """The second model of one process and the first one of another are compared."""
+    verdict = judge(in_stages(loads=False), Resumable())["resumable"]
+    assert ("violated", "weights") == (verdict.status, verdict.findings[0].component), verdict
+    assert "resumed from step 9: step 10 differs from the uninterrupted run in weights" in verdict.sentence
