@@ -115,15 +115,22 @@ def _sort_in(
     """Put one tensor into the group of its neighbours, by the model that it belongs to: one that is wanted if it can."""
     hits = table.hits[entry.digest]
     weights = [hit for hit in hits if hit.kind == "weights"]
-    trained = [hit for hit in weights if hit.key in wanted] or [hit for hit in weights if hit.key in table.trained]
+    trained = [hit for hit in weights if hit.key in wanted]
+    if not {_model(hit.key) for hit in weights} & {_model(key) for key in wanted}:  # nor is it frozen in a wanted one
+        trained = [hit for hit in weights if hit.key in table.trained]
     for hit in hits:
         if hit.kind == "optimizer":
             models[_OPTIMIZER][""].add(hit.key, hits[hit])
         elif hit in trained or (hit.kind == "ema" and (trained or not weights)):
-            model = _AVERAGES if hit.kind == "ema" else hit.key.split(":", 1)[0]
+            model = _AVERAGES if hit.kind == "ema" else _model(hit.key)
             group = models[model][f"{file}:{_prefix(entry.key, hit.key)}"]
             group.add(hit.key, hits[hit])
             group.transform = "EMA" if hit.kind == "ema" else hit.transform
+
+
+def _model(key: str) -> str:
+    """Return the label of the model that owns a parameter."""
+    return key.split(":", 1)[0]
 
 
 def _prefix(key: str, parameter: str) -> str:
@@ -149,7 +156,7 @@ def _groups(weights: _Group, optimizer: _Group) -> dict[str, tuple[int, ...]]:
     """Return which steps the parts fit where they do not agree on one."""
     if _agree(weights, optimizer) or not weights.steps:
         return {}
-    several = len({key.split(":", 1)[0] for key in (*weights.steps, *optimizer.steps)}) > 1
+    several = len({_model(key) for key in (*weights.steps, *optimizer.steps)}) > 1
     parts: dict[str, set[int]] = {}
     for name, group in (("weights", weights), ("optimizer", optimizer)):
         if group.common:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections import defaultdict
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -22,7 +22,7 @@ class Updates:
     """The steps that changed something.
 
     Attributes:
-        each: the steps in which each parameter was updated, ascending.
+        each: the steps in which each parameter was updated that was not in all of them, ascending.
         every: the steps in which anything was; an update that a gradient scaler skips is none.
         last: the last step.
     """
@@ -35,9 +35,13 @@ class Updates:
     def of(cls, steps: Sequence[StepRecord]) -> Updates:
         """Return the updates of a run; a step of which only the ticks were counted updates all."""
         every = [step for step in steps if step.ticks]
-        each: dict[str, list[int]] = defaultdict(list)
-        for key in {key for step in every for key in step.state.get("update", {})}:
-            each[key] = [step.index for step in every if key in step.state.get("update", {key})]
+        counts = Counter(key for step in every for key in step.state.get("update", {}))
+        seen = sum("update" in step.state for step in every)
+        each = {
+            key: [step.index for step in every if key in step.state.get("update", {key})]
+            for key, count in counts.items()
+            if count < seen
+        }
         return cls(each, [step.index for step in every], len(steps))
 
     def alike(self, kind: str, key: str, step: int) -> range:
@@ -48,7 +52,7 @@ class Updates:
 
     def span(self, keys: Iterable[str]) -> tuple[int, int]:
         """Return the first and the last step in which one of these parameters is updated."""
-        mine = [self.each[key] for key in keys]
+        mine = [self.each.get(key, self.every) for key in keys]
         return min(steps[0] for steps in mine), max(steps[-1] for steps in mine)
 
 

@@ -19,16 +19,16 @@ _LABEL: Final = re.compile(r"^(optimizer\d+:)?([^:/]+)(?=:)")
 
 def by_place(step: StepRecord) -> StepRecord:
     """Return a step with its models numbered among those that take part in it, the ones that it updates first."""
-    updated = _labels(step.state.get("update", {}))
     labels = {label for name in _LABELLED for label in _labels(step.state.get(name, {}))}
+    if not any("#" in label for label in labels):
+        return step
+    updated = _labels(step.state.get("update", {}))
     counts: Counter[str] = Counter()
     names: dict[str, str] = {}
     for label in sorted(labels, key=lambda label: (label not in updated, *_kind_and_number(label))):
         kind, _ = _kind_and_number(label)
         counts[kind] += 1
         names[label] = kind if counts[kind] == 1 else f"{kind}#{counts[kind]}"
-    if all(label == name for label, name in names.items()):
-        return step
     state = {name: _renamed(part, names) if name in _LABELLED else part for name, part in step.state.items()}
     return replace(step, state=state)
 

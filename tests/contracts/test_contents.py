@@ -236,12 +236,13 @@ def test_parts_that_are_trained_in_turn(judge: Judge) -> None:
 # -- stages, each with a model of its own ------------------------------------------------------------------------------
 
 
-def in_stages(*, lacks: str = "", loads: bool = True) -> Callable[[Job], None]:
+def in_stages(*, lacks: str = "", loads: bool = True, freezes: bool = False) -> Callable[[Job], None]:
     """Return a job whose second stage begins with what the first saved after step 3.
 
     Args:
         lacks: the beginning of names that the second stage leaves out of its checkpoints.
         loads: whether it loads the weights to resume from.
+        freezes: whether it trains the last layer only.
     """
 
     def train(job: Job) -> None:
@@ -255,7 +256,8 @@ def in_stages(*, lacks: str = "", loads: bool = True) -> Callable[[Job], None]:
             model = torch.nn.Sequential(torch.nn.Linear(plain.FEATURES, 5), torch.nn.Linear(5, 2))
             if folder == second:
                 model.load_state_dict(torch.load(first / "step_3.pt")["model"])
-            update = torch.optim.AdamW(model.parameters(), lr=0.01)
+                model[0].requires_grad_(requires_grad=not freezes)
+            update = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.01)
             saved: dict[str, Any] = torch.load(resumed) if folder.name in resumed else {"step": 0}
             if saved["step"]:
                 update.load_state_dict(saved["update"])
@@ -275,9 +277,10 @@ def in_stages(*, lacks: str = "", loads: bool = True) -> Callable[[Job], None]:
     return train
 
 
-def test_stages_with_a_model_each(judge: Judge) -> None:
+@pytest.mark.parametrize("freezes", [False, True])
+def test_stages_with_a_model_each(judge: Judge, *, freezes: bool) -> None:
     """A checkpoint holds the model of its stage, and a resume of the second one never meets the first model."""
-    assert ALL_HOLD == judged(judge, in_stages())
+    assert ALL_HOLD == judged(judge, in_stages(freezes=freezes))
     assert (3, 6, 9, 12) == judge.baseline.saved_steps
 
 
