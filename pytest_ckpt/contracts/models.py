@@ -17,7 +17,16 @@ _LABELLED: Final = ("weights", "buffers", "optimizer", "gradients", "update")
 _LABEL: Final = re.compile(r"^(optimizer\d+:)?([^:/]+)(?=:)")
 
 
-def by_place(step: StepRecord) -> StepRecord:
+def matched(left: StepRecord, right: StepRecord) -> tuple[StepRecord, StepRecord]:
+    """Return two steps with models of the same names; where one updates only what the other does, they have them already.
+
+    A run may be stopped within a step, before all of its optimizers have stepped.
+    """
+    mine, theirs = (_labels(step.state.get("update", {})) for step in (left, right))
+    return (left, right) if mine <= theirs or theirs <= mine else (_by_place(left), _by_place(right))
+
+
+def _by_place(step: StepRecord) -> StepRecord:
     """Return a step with its models numbered among those that take part in it, the ones that it updates first."""
     labels = {label for name in _LABELLED for label in _labels(step.state.get(name, {}))}
     if not any("#" in label for label in labels):

@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from pytest_ckpt.contracts.models import by_place, common_models
+from pytest_ckpt.contracts.models import common_models, matched
 from pytest_ckpt.records.state import COMPONENTS, Component, keys_that_differ
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ class Trajectory:
             if after + number >= len(self.run.steps):
                 return None
             compared = _COMPARED_LATER[level] if number else _COMPARED[level]
-            expected, found = by_place(self.run.steps[after + number]), by_place(step)
+            expected, found = matched(self.run.steps[after + number], step)
             keys = {name: self._differ(name, expected, found, first=number == 0) for name in compared}
             keys = {name: differing for name, differing in keys.items() if differing and (told or name != "counter")}
             if keys:
