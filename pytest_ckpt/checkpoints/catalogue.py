@@ -8,7 +8,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from pytest_ckpt.checkpoints.content import StateTable, identify
+from pytest_ckpt.checkpoints.content import identify
 from pytest_ckpt.checkpoints.file_content import DamagedFile, FileContent, ReadError
 from pytest_ckpt.checkpoints.file_sizes import file_sizes
 from pytest_ckpt.checkpoints.grouping import Part, units_of
@@ -17,6 +17,7 @@ from pytest_ckpt.checkpoints.units import Unit, number_in
 from pytest_ckpt.records.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
+    from pytest_ckpt.checkpoints.state_table import StateTable
     from pytest_ckpt.records.run import Look, SaveEvent
     from pytest_ckpt.records.tree import Entry
 
@@ -194,7 +195,7 @@ def _begun_after(version: _Version, saves: Sequence[SaveEvent]) -> int | None:
 
 def _describe(version: _Version, saves: Sequence[SaveEvent], read: Reader, table: StateTable) -> Checkpoint:
     contents, problem = _read_all(version.entries, read)
-    content = identify(contents, table) if contents else None
+    content = identify(contents, table, version.saved_after) if contents else None
     checkpoint = Checkpoint(
         path=version.unit.path,
         version=version.number,

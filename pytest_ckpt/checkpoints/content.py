@@ -5,144 +5,71 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
+from pytest_ckpt.checkpoints.state_table import plain_key, plain_name
 from pytest_ckpt.records.checkpoint import Content
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from pytest_ckpt.checkpoints.file_content import FileContent, TensorEntry
-    from pytest_ckpt.records.state import Reading, StateRecord, StepRecord
+    from pytest_ckpt.checkpoints.state_table import StateTable
 
-_WRAPPERS: Final = ("module.", "_orig_mod.", "_fsdp_wrapped_module.")
-#: Kinds of state in the order in which a match is believed.
-_KINDS: Final = ("weights", "ema")
-#: The group of averages, beside those of the models.
+#: What follows the name of a layer in those of its adapter's weights.
+_ADAPTER: Final = ".lora_"
+#: The groups of averages and of optimizers' state, beside those of the models.
 _AVERAGES: Final = "average"
+_OPTIMIZER: Final = "optimizer"
 
 
-class _Hit(NamedTuple):
-    """A state that has a tensor of this digest."""
-
-    kind: str
-    key: str
-    transform: str
-
-
-@dataclass(slots=True)
-class StateTable:
-    """All tensors that were seen, by digest: which parameter, after which steps, under which change."""
-
-    trained: frozenset[str] = frozenset()
-    hits: dict[str, dict[_Hit, set[int]]] = field(default_factory=lambda: defaultdict(dict))
-    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    last_step: int = 0
-    alike: Mapping[int, set[int]] = field(default_factory=dict)
-    own_names: frozenset[str] = frozenset()
-
-    @classmethod
-    def of(
-        cls, steps: Sequence[StepRecord], states: Iterable[StateRecord], *, own_names: frozenset[str] = frozenset()
-    ) -> StateTable:
-        """Return the table of a run; `own_names` are words in keys that no wrapper need have added."""
-        table = cls(last_step=len(steps), alike=_steps_alike(steps), own_names=own_names)
-        for step in steps:
-            for kind in ("weights", "optimizer", "ema"):
-                table._add_all(kind, step.index - 1, step.state.get(kind, {}))
-            table._add_all("weights", step.index, step.state.get("update", {}))
-        table.trained = frozenset(key for step in steps for key in step.state.get("update", {}))
-        for state in states:
-            table._add_state(state)
-        return table
-
-    def _add_all(self, kind: str, step: int, component: Mapping[str, Reading]) -> None:
-        for key, reading in component.items():
-            self._add(kind, key, step, reading)
-
-    def _add(self, kind: str, key: str, step: int, reading: Reading) -> None:
-        if reading.shape is None or reading.unreadable:
-            return
-        steps = self.alike.get(step, {step})
-        self.shapes[f"{kind}/{key}"] = reading.shape
-        self.hits[reading.digest].setdefault(_Hit(kind, key, ""), set()).update(steps)
-        for digest in reading.alike:
-            self.hits[digest].setdefault(_Hit(kind, key, "cast"), set()).update(steps)
-
-    def _add_state(self, state: StateRecord) -> None:
-        """Add a state between steps; not weights of another step that have come back, as after loading the best model."""
-        for path, reading in state.readings.items():
-            kind, key = path.split("/", 1)
-            if kind != "weights" or _Hit(kind, key, "") not in self.hits.get(reading.digest, {}):
-                self._add(kind, key, state.step, reading)
-
-    def knows(self, entry: TensorEntry) -> bool:
-        """Say whether the tensor is part of some state that was seen."""
-        return not is_trivial(entry) and entry.digest in self.hits
-
-    def trains(self, entry: TensorEntry) -> bool:
-        """Say whether the tensor has a value that a trained parameter had."""
-        return any(hit.key in self.trained for hit in self.hits.get(entry.digest, ()) if hit.kind == "weights")
-
-    def names(self, entry: TensorEntry) -> bool:
-        """Say whether the tensor has the name and shape of a trained parameter, whatever its value."""
-        return any(
-            entry.shape == self.shapes.get(f"weights/{key}") and plain_key(entry.key).endswith(plain_name(key))
-            for key in self.trained
-        )
-
-
-def _steps_alike(steps: Sequence[StepRecord]) -> dict[int, set[int]]:
-    """Return for each step those after which the state is the same, because the update between them was skipped."""
-    found: dict[int, set[int]] = {0: {0}}
-    for step in steps:
-        group = found[step.index - 1] if not step.ticks else set()
-        group.add(step.index)
-        found[step.index] = group
-    return found
-
-
-def is_trivial(entry: TensorEntry) -> bool:
-    """Say whether a tensor is so plain (zeros, ones, nothing) that its value identifies no step."""
-    if entry.numel == 0 or entry.norm is None:
-        return True
-    return entry.constant and (entry.norm == 0 or math.isclose(entry.norm, math.sqrt(entry.numel), rel_tol=1e-6))
-
-
-def plain_key(key: str) -> str:
-    """Return a key of a file without the prefixes of wrappers."""
-    for wrapper in _WRAPPERS:
-        key = key.replace(wrapper, "")
-    return key
-
-
-def plain_name(key: str) -> str:
-    """Return a parameter's name without the label of the model that owns it."""
-    return key.split(":", 1)[-1]
-
-
-def identify(files: Mapping[str, FileContent], table: StateTable) -> Content:
-    """Return which step's state the files of one checkpoint hold."""
+def identify(files: Mapping[str, FileContent], table: StateTable, after: int) -> Content:
+    """Return which step's state the files of one checkpoint hold, which was saved after so many steps."""
+    wanted = _wanted(files, table, after)
     models: dict[str, dict[str, _Group]] = defaultdict(lambda: defaultdict(_Group))
-    optimizer = _Group()
     for name, content in files.items():
         for entry in content.tensors:
             if table.knows(entry):
-                _sort_in(entry, name, table, models, optimizer)
-    averages = models.pop(_AVERAGES, {})
+                _sort_in(entry, name, table, wanted, models)
+    averages, optimizer = models.pop(_AVERAGES, {}), _best(models.pop(_OPTIMIZER, {}))
+    _leave_to(averages, models)
     weights = _Group.joined(_best(groups) for groups in models.values()) if models else _best(averages)
-    _add_renamed(weights, (group for groups in models.values() for group in groups.values()), _identifiable(table))
-    absent = _absent(files, table, weights)
+    _add_renamed(weights, (group for groups in models.values() for group in groups.values()), wanted)
+    absent = _absent(files, table, weights, wanted)
     rearranged = _is_rearranged(files, table, absent)
     return Content(
-        expected=len(_identifiable(table)),
-        matched=len(weights.steps),
-        steps=tuple(sorted(_agree(weights, optimizer))),
+        expected=len(wanted),
+        matched=len(wanted & weights.steps.keys()) or len(weights.steps),
+        steps=tuple(sorted(_of_stage(_agree(weights, optimizer), table, after))),
         groups=_groups(weights, optimizer),
         missing=() if rearranged else absent,
         rearranged=absent if rearranged else (),
         transform=weights.transform,
     )
+
+
+def _wanted(files: Mapping[str, FileContent], table: StateTable, after: int) -> set[str]:
+    """Return the trained parameters that a checkpoint is to hold, of those whose value was read: all of one stage.
+
+    That is the stage in which it was saved, if a tensor in it fits no other; else the one that most of its tensors fit.
+    """
+    now = table.stage_at(after)
+    if now is None:
+        return set()
+    fits = [table.stages_of(entry) for content in files.values() for entry in content.tensors if table.knows(entry)]
+    stage = now if {now} in fits else max(table.stages, key=lambda one: (sum(one in fit for fit in fits), one is now))
+    return {key for key in stage.trained if f"weights/{key}" in table.shapes}
+
+
+def _leave_to(averages: Mapping[str, _Group], models: dict[str, dict[str, _Group]]) -> None:
+    """Leave out weights that lie among more averages: these did not move, and are their own average."""
+    for place, average in averages.items():
+        here = [groups for groups in models.values() if place in groups]
+        if average.width > sum(groups[place].width for groups in here):
+            for groups in here:
+                del groups[place]
+    for model in [model for model, groups in models.items() if not groups]:
+        del models[model]
 
 
 def _best(groups: Mapping[str, _Group]) -> _Group:
@@ -162,6 +89,11 @@ class _Group:
         return set.intersection(*self.steps.values()) if self.steps else set()
 
     @property
+    def width(self) -> int:
+        """How many parameters there are, whichever averages they are of."""
+        return len({plain_name(key).split("/", 1)[-1] for key in self.steps})
+
+    @property
     def rank(self) -> tuple[int, int, int]:
         """The most parameters first, then one that agrees on a step, then the latest."""
         return len(self.steps), bool(self.common), max(self.common, default=-1)
@@ -178,30 +110,33 @@ class _Group:
 
 
 def _sort_in(
-    entry: TensorEntry, file: str, table: StateTable, models: dict[str, dict[str, _Group]], optimizer: _Group
+    entry: TensorEntry, file: str, table: StateTable, wanted: set[str], models: dict[str, dict[str, _Group]]
 ) -> None:
-    """Put one tensor into the group of its neighbours, by the model that it belongs to."""
+    """Put one tensor into the group of its neighbours, by the model that it belongs to: one that is wanted if it can."""
     hits = table.hits[entry.digest]
-    kinds = [kind for kind in _KINDS if any(hit.kind == kind for hit in hits)]
-    for hit, steps in hits.items():
+    weights = [hit for hit in hits if hit.kind == "weights"]
+    trained = [hit for hit in weights if hit.key in wanted]
+    if not {_model(hit.key) for hit in weights} & {_model(key) for key in wanted}:  # nor is it frozen in a wanted one
+        trained = [hit for hit in weights if hit.key in table.trained]
+    for hit in hits:
         if hit.kind == "optimizer":
-            optimizer.add(hit.key, steps)
-        elif kinds and hit.kind == kinds[0] and (hit.key in table.trained or hit.kind == "ema"):
-            model = _AVERAGES if hit.kind == "ema" else hit.key.split(":", 1)[0]
+            models[_OPTIMIZER][""].add(hit.key, hits[hit])
+        elif hit in trained or (hit.kind == "ema" and (trained or not weights)):
+            model = _AVERAGES if hit.kind == "ema" else _model(hit.key)
             group = models[model][f"{file}:{_prefix(entry.key, hit.key)}"]
-            group.add(hit.key, steps)
+            group.add(hit.key, hits[hit])
             group.transform = "EMA" if hit.kind == "ema" else hit.transform
+
+
+def _model(key: str) -> str:
+    """Return the label of the model that owns a parameter."""
+    return key.split(":", 1)[0]
 
 
 def _prefix(key: str, parameter: str) -> str:
     """Return what stands before the parameter's name in a file, so that a model and its best copy are told apart."""
     plain, name = plain_key(key), plain_name(parameter).split("/", 1)[-1]
     return plain[: -len(name)] if plain.endswith(name) else key.split(".", 1)[0] if "." in key else ""
-
-
-def _identifiable(table: StateTable) -> set[str]:
-    """Return the trained parameters whose value was read."""
-    return {key for key in table.trained if f"weights/{key}" in table.shapes}
 
 
 def _agree(weights: _Group, optimizer: _Group) -> set[int]:
@@ -211,17 +146,24 @@ def _agree(weights: _Group, optimizer: _Group) -> set[int]:
     return weights.common
 
 
+def _of_stage(steps: set[int], table: StateTable, after: int) -> set[int]:
+    """Leave out steps of a stage after the one in which it was saved: its model rests then, and another one is trained."""
+    now = table.stage_at(after)
+    return {step for step in steps if step <= after or table.stage_at(step) is now} or steps
+
+
 def _groups(weights: _Group, optimizer: _Group) -> dict[str, tuple[int, ...]]:
     """Return which steps the parts fit where they do not agree on one."""
     if _agree(weights, optimizer) or not weights.steps:
         return {}
+    several = len({_model(key) for key in (*weights.steps, *optimizer.steps)}) > 1
     parts: dict[str, set[int]] = {}
     for name, group in (("weights", weights), ("optimizer", optimizer)):
         if group.common:
             parts[name] = group.common
         else:
             for key, steps in group.steps.items():
-                parts[f"{name} {plain_name(key)}"] = steps
+                parts[f"{name} {key if several else plain_name(key)}"] = steps
     return {name: tuple(sorted(steps)) for name, steps in parts.items()}
 
 
@@ -234,13 +176,14 @@ def _add_renamed(best: _Group, groups: Iterable[_Group], wanted: set[str]) -> No
                 best.add(key, steps)
 
 
-def _absent(files: Mapping[str, FileContent], table: StateTable, best: _Group) -> tuple[str, ...]:
+def _absent(files: Mapping[str, FileContent], table: StateTable, best: _Group, wanted: set[str]) -> tuple[str, ...]:
     """Return the trained parameters that the files do not even name, if they hold others of the model."""
     if not best.steps or best.transform == "EMA":
         return ()
-    absent = _identifiable(table) - set(best.steps)
+    absent = wanted - set(best.steps)
     entries = _unknown(files, table)
-    return tuple(sorted(key for key in absent if not _is_named(key, entries, table)))
+    merged = {plain_key(entry.key).removesuffix(".weight") for entry in entries}
+    return tuple(sorted(key for key in absent if not (_is_named(key, entries, table) or _is_merged(key, merged))))
 
 
 def _unknown(files: Mapping[str, FileContent], table: StateTable) -> list[TensorEntry]:
@@ -262,3 +205,9 @@ def _is_named(key: str, entries: Iterable[TensorEntry], table: StateTable) -> bo
     """Say whether a tensor of the parameter's shape could be it: its value may have been changed by the save."""
     shape = table.shapes.get(f"weights/{key}")
     return any(entry.shape == shape for entry in entries)
+
+
+def _is_merged(key: str, layers: Iterable[str]) -> bool:
+    """Say whether the parameter is of an adapter whose layer has a value that was never seen: the adapter is in it."""
+    layer, adapter, _ = plain_name(key).partition(_ADAPTER)
+    return bool(adapter) and any(f".{layer}".endswith(f".{name}") for name in layers)

@@ -10,8 +10,8 @@ from pytest_ckpt.records.checkpoint import Excess, FileSize
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from pytest_ckpt.checkpoints.content import StateTable
     from pytest_ckpt.checkpoints.file_content import FileContent, Memory
+    from pytest_ckpt.checkpoints.state_table import StateTable
 
 #: The largest reasons that are worth a line.
 _MOST: Final = 3

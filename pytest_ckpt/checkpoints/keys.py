@@ -10,8 +10,8 @@ from pytest_ckpt.records.checkpoint import WRAPPERS, Wrapped
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pytest_ckpt.checkpoints.content import StateTable
     from pytest_ckpt.checkpoints.file_content import FileContent, TensorEntry
+    from pytest_ckpt.checkpoints.state_table import StateTable
 
 #: The first pickle protocol whose instructions the reader of `torch.load(weights_only=True)` does not have.
 _TOO_HIGH: Final = 4

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 from pytest_ckpt.contracts import numbering
 from pytest_ckpt.contracts.base import promised
 from pytest_ckpt.contracts.completeness import family, is_whole
-from pytest_ckpt.contracts.trajectory import StepDifference, Trajectory, common_models
+from pytest_ckpt.contracts.models import common_models, matched
+from pytest_ckpt.contracts.trajectory import StepDifference, Trajectory
 from pytest_ckpt.records.experiment import Damage
 from pytest_ckpt.records.state import keys_that_differ
 
@@ -172,12 +173,17 @@ def _counts_on(run: RunRecord, choice: Choice, baseline: RunRecord) -> bool:
 
 def _steps_before(run: RunRecord, baseline: RunRecord) -> tuple[int, ...]:
     """Return after which steps of the baseline the weights were those with which a run's first step began."""
-    began = run.steps[0].state.get("weights", {})
-    states = [(step.index - 1, step.state.get("weights", {})) for step in baseline.steps]
+    pairs = [matched(step, run.steps[0]) for step in baseline.steps]
+    states = [(mine.index - 1, mine.state.get("weights", {}), began) for mine, began in pairs]
     states += [
-        (step.index, {**step.state.get("weights", {}), **step.state.get("update", {})}) for step in baseline.steps[-1:]
+        (mine.index, {**mine.state.get("weights", {}), **mine.state.get("update", {})}, began)
+        for mine, began in pairs[-1:]
     ]
-    return tuple(number for number, weights in states if not keys_that_differ(*common_models(weights, began)))
+    return tuple(
+        number
+        for number, weights, began in states
+        if not keys_that_differ(*common_models(weights, began.state.get("weights", {})))
+    )
 
 
 def _difference(run: RunRecord, intact: RunRecord, baseline: RunRecord, choice: Choice) -> StepDifference | None:

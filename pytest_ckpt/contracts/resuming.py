@@ -90,9 +90,14 @@ class Resumable:
             return
         run = evidence.baseline
         for checkpoint in self._chosen(run):
-            updates = [step.index for step in run.steps[run.step_of(checkpoint) :] if step.ticks]
-            if updates:
-                yield control(checkpoint.identity, stop_after=updates[0] - run.step_of(checkpoint))
+            step = run.step_of(checkpoint)
+            saved = {optimizer for record in run.steps[:step] for optimizer in record.ticks}
+            updates = [record for record in run.steps[step:] if record.ticks]
+            telling = [
+                record for record in updates if saved & record.ticks.keys()
+            ] or updates  # what is damaged takes part
+            if telling:
+                yield control(checkpoint.identity, stop_after=telling[0].index - step)
                 return
 
     def _chosen(self, run: RunRecord) -> tuple[Checkpoint, ...]:

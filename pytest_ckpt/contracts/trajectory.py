@@ -7,6 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
+from pytest_ckpt.contracts.models import common_models, matched
 from pytest_ckpt.records.state import COMPONENTS, Component, keys_that_differ
 
 if TYPE_CHECKING:
@@ -119,11 +120,11 @@ class Trajectory:
             level: what has to agree.
             told: whether the job's own numbers of the steps count.
         """
-        for number, found in enumerate(resumed):
+        for number, step in enumerate(resumed):
             if after + number >= len(self.run.steps):
                 return None
             compared = _COMPARED_LATER[level] if number else _COMPARED[level]
-            expected = self.run.steps[after + number]
+            expected, found = matched(self.run.steps[after + number], step)
             keys = {name: self._differ(name, expected, found, first=number == 0) for name in compared}
             keys = {name: differing for name, differing in keys.items() if differing and (told or name != "counter")}
             if keys:
@@ -228,14 +229,3 @@ def _averages(component: Component) -> dict[str, dict[str, Reading]]:
 
 def _digests(average: Mapping[str, Reading]) -> dict[str, str]:
     return {name: reading.digest for name, reading in average.items()}
-
-
-def common_models(left: Component, right: Component) -> tuple[Component, Component]:
-    """Keep the readings of models that both sides know: one that is used later in a step may not be known yet."""
-    labels = {key.split(":", 1)[0] for key in left} & {key.split(":", 1)[0] for key in right}
-    if not labels:
-        return left, right
-    return (
-        {key: reading for key, reading in left.items() if key.split(":", 1)[0] in labels},
-        {key: reading for key, reading in right.items() if key.split(":", 1)[0] in labels},
-    )

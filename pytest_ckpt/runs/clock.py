@@ -9,7 +9,8 @@ class StepClock:
     A tick is one call of one optimizer's `step`. They are not steps: two optimizers tick twice a step, an optimizer in
     the backward pass once per parameter, and an update that a gradient scaler skips may not tick at all. Where
     somebody who knows tells the end of each step (a framework, or the job itself), that counts. Otherwise a step goes on until
-    an optimizer ticks again after another forward pass.
+    an optimizer ticks again after another forward pass, or any does after a save and another forward pass: a job that
+    trains its parts in turn saves between them.
     """
 
     def __init__(self) -> None:
@@ -19,10 +20,15 @@ class StepClock:
         self._ticked: set[int] = set()
         self._forward = False
         self._ever_forward = False
+        self._saved = False
 
     def forward(self) -> None:
         """Note a forward pass that will be trained on."""
         self._forward = self._ever_forward = True
+
+    def save(self) -> None:
+        """Note a save; one that follows a forward pass lies within a step."""
+        self._saved = self._saved or not self._forward
 
     def tick(self, optimizer: int) -> int:
         """Note that the optimizer of that number steps, and return the step this belongs to."""
@@ -31,7 +37,7 @@ class StepClock:
             self._open = True
             self._ticked = set()
         self._ticked.add(optimizer)
-        self._forward = False
+        self._forward = self._saved = False
         return self.step
 
     def begins_step(self, optimizer: int) -> bool:
@@ -40,7 +46,7 @@ class StepClock:
             return True
         if self._told:
             return False
-        return optimizer in self._ticked and (self._forward or not self._ever_forward)
+        return (self._saved or optimizer in self._ticked) and (self._forward or not self._ever_forward)
 
     def end_step(self) -> int:
         """Note that the step ends, as told by the job or its framework, and return its number."""

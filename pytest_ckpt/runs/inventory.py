@@ -62,8 +62,9 @@ class Inventory:
         return self._labels[number]
 
     def owners(self) -> list[int]:
-        """Return the numbers of the roots that own a parameter which an optimizer updates."""
-        trained = {id(parameter) for parameter in self._trained()}
+        """Return the numbers of the roots that own a parameter which an optimizer updates, be it one that is still idle."""
+        known = (*self._optimizers, *self._found.optimizers)
+        trained = {id(parameter) for optimizer in known for parameter in readings.parameters_of(optimizer)}
         return [
             number
             for number, root in enumerate(self.roots)

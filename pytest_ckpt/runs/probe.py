@@ -113,6 +113,7 @@ class Probe:
         ours = threading.get_ident() == self._thread
         self._watcher.begun(SaveEvent(step=self._finished, path=path, by=by, in_main_thread=ours))
         if ours:
+            self._clock.save()
             self.state("save")
 
     def opening(self, path: str) -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from pytest_ckpt.checkpoints.catalogue import catalogue
-from pytest_ckpt.checkpoints.content import StateTable
 from pytest_ckpt.checkpoints.pointers import absolute_pointers
 from pytest_ckpt.checkpoints.reading import FileContent, ReadError, read_tensors
 from pytest_ckpt.checkpoints.returned import unsaved_in_the_end
+from pytest_ckpt.checkpoints.state_table import StateTable
 from pytest_ckpt.checkpoints.units import Unit
 from pytest_ckpt.records.run import Look, RunRecord
 from pytest_ckpt.runs.assemble import Assembled, assemble

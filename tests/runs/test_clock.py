@@ -8,7 +8,8 @@ import pytest
 
 from pytest_ckpt.runs.clock import StepClock
 
-#: What happens in a loop (`f`: forward, a digit: that optimizer ticks, `e`: the end of a step is told), and the steps it makes.
+#: What happens in a loop (`f`: forward, a digit: that optimizer ticks, `s`: a save, `e`: the end of a step is told), and the
+#: steps it makes.
 LOOPS: Final = {
     "one optimizer": ("f0f0f0", 3),
     "accumulated gradients": ("ff0ff0", 2),
@@ -16,6 +17,11 @@ LOOPS: Final = {
     "a GAN": ("f0f1f0f1", 2),
     "an optimizer in backward, three parameters": ("f012f012", 2),
     "several critic updates per generator update": ("f0f0f1f0f0f1", 4),
+    "parts trained in turn, saved after each turn": ("f0f0sf1f1s", 4),
+    "parts trained in turn, saved in the end": ("f0f1f1s", 2),
+    "a GAN that saves after each step": ("f0f1sf0f1s", 2),
+    "a GAN that saves within its steps": ("f0fs1f0fs1", 2),
+    "two optimizers after one forward, a save in between": ("f0s1f0s1", 2),
     "no forward is ever seen": ("000", 3),
     "two optimizers, no forward": ("0101", 2),
     "told, as by a framework": ("f0ef0e", 2),
@@ -34,6 +40,8 @@ def test_a_loop_makes_its_steps(loop: str) -> None:
     for what in happenings:
         if what == "f":
             clock.forward()
+        elif what == "s":
+            clock.save()
         elif what == "e":
             clock.end_step()
         else:
