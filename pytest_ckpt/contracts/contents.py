@@ -6,7 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from pytest_ckpt.contracts.base import Contract, Evidence, OfBaseline, promised
-from pytest_ckpt.contracts.explain_saving import is_unrecognised, no_steps, nothing_recognised, steps_text
+from pytest_ckpt.contracts.explain_saving import (
+    SAVE_ALL,
+    is_unrecognised,
+    no_steps,
+    nothing_recognised,
+    steps_text,
+)
 from pytest_ckpt.records.verdict import Finding, Verdict, held, inconclusive, violated
 
 if TYPE_CHECKING:
@@ -71,7 +77,7 @@ def _wrong(checkpoint: Checkpoint, run: RunRecord) -> Finding | None:
     if content.missing:
         names = ", ".join(name.split(":", 1)[-1] for name in content.missing[:3])
         title = f"{checkpoint.path} lacks {len(content.missing)} of {content.expected} trained parameters: {names}"
-        return _finding(checkpoint, step, title, fix="save the whole state dict of everything the optimizer updates.")
+        return _finding(checkpoint, step, title, fix=SAVE_ALL)
     if step in content.steps or not _promises_step(checkpoint, run):
         return _too_late(checkpoint, content)
     return _finding(
