@@ -86,10 +86,10 @@ class _Move:
         deleted, within = [], []
         for checkpoint in (checkpoint for path, checkpoint in shelf.items() if path not in now):
             own = {old[path] for path in checkpoint.files if path in old}
-            if own <= {came[path] for path in came if path in ours}:
-                within.append(checkpoint.identity)
-            elif not own <= set(came.values()):
+            if not (own and own <= set(came.values())):
                 deleted.append(checkpoint)
+            elif own <= {came[path] for path in came if path in ours}:
+                within.append(checkpoint.identity)
         return cls(tuple(deleted), tuple(within))
 
 
