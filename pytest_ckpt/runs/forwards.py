@@ -55,6 +55,7 @@ class Forwards:
 
     def begin(self, module: torch.nn.Module) -> None:
         """Read what the outermost call starts from: buffers as they are before the batch enters running statistics."""
+        self._inventory.meet(module)
         self._rng = readings.random_states()
         self._buffers = buffers_of(module)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import Counter
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -23,6 +24,8 @@ class Inventory:
     def __init__(self) -> None:
         self.roots: list[torch.nn.Module] = []
         self._labels: list[str] = []
+        self._met: dict[int, tuple[weakref.ref[torch.nn.Module], str]] = {}
+        self._kinds: Counter[str] = Counter()
         self._optimizers: list[torch.optim.Optimizer] = []
         self._places: dict[int, int] = {}
         self._names: dict[int, str] = {}
@@ -32,14 +35,26 @@ class Inventory:
 
     # -- what is known -----------------------------------------------------------------------------------------------
 
+    def meet(self, module: torch.nn.Module) -> str:
+        """Return the label of a module that is called from outside any other: numbered among its kind, in the order of calls.
+
+        Those that are not trained count as well: one that is frozen at first has the same label in a process that resumes
+        when it is not.
+        """
+        known, label = self._met.get(id(module), (None, ""))
+        if known is None or known() is not module:
+            kind = type(module).__name__
+            self._kinds[kind] += 1
+            label = kind if self._kinds[kind] == 1 else f"{kind}#{self._kinds[kind]}"
+            self._met[id(module)] = (weakref.ref(module), label)
+        return label
+
     def add_root(self, module: torch.nn.Module) -> int:
-        """Remember a module that was called from outside any other, and return its number."""
+        """Remember a module that is trained, called from outside any other, and return its number."""
         for number, root in enumerate(self.roots):
             if root is module:
                 return number
-        label = type(module).__name__
-        alike = sum(type(root).__name__ == label for root in self.roots)
-        label = f"{label}#{alike + 1}" if alike else label
+        label = self.meet(module)
         self.roots.append(module)
         self._labels.append(label)
         self._name_parameters(module, label)

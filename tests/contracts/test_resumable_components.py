@@ -293,6 +293,28 @@ def test_parameters_that_are_frozen_again(judge: Judge, *, restored: bool) -> No
     assert ["weights", "gradients"] == [row[0] for row in finding.rows]
 
 
+@pytest.mark.parametrize("restored", [False, True])
+def test_models_of_one_class_of_which_one_is_frozen_at_first(judge: Judge, *, restored: bool) -> None:
+    """A resume after it is unfrozen meets them in another order of training, and knows which is which all the same."""
+
+    def train(job: Job) -> None:
+        torch.manual_seed(1)
+        body, head = torch.nn.Linear(plain.FEATURES, 4), torch.nn.Linear(4, plain.CLASSES)
+        update = torch.optim.SGD([*body.parameters(), *head.parameters()], lr=0.05)
+        saver = plain.Saver(job, forget=() if restored else ("body",), body=body, head=head, optimizer=update)
+        for step in plain.steps(saver, LAST, 2):
+            body.requires_grad_(requires_grad=step >= 3)
+            inputs, targets = plain.batch(step)
+            update.zero_grad()
+            cross_entropy(head(body(inputs)), targets).backward()
+            update.step()
+
+    if restored:
+        assert "held" == judge(train, Resumable())["resumable"].status
+    else:
+        assert "weights" == violation(judge, train).component
+
+
 def test_a_layer_that_is_dropped_at_random_is_not_called_frozen(judge: Judge) -> None:
     """It gets no gradient in some steps; where the random state is lost, that is told."""
 
