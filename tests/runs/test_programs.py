@@ -131,10 +131,10 @@ def test_a_thread_of_gloo_outlives_python(baseline_of: Callable[[Callable[[Job],
 
 
 def test_a_rank_fails_under_torchrun(baseline_of: Callable[[Callable[[Job], None]], RunRecord], tmp_path: Path) -> None:
-    """The error of the rank is told, and not that of torchrun."""
+    """The error of the rank is told, and not that of torchrun, also where it has ended the other rank before that told any."""
     (tmp_path / "nothing.pt").touch()
     found = baseline_of(under_torchrun("--checkpoint", str(tmp_path / "nothing.pt")))
-    assert "EOFError" == found.outcome.message
+    assert found.outcome.message in {"EOFError", "the program left with exit code 1: EOFError"}
 
 
 def test_what_a_program_asserts_of_a_whole_run(judge: Judge, tmp_path: Path) -> None:
