@@ -46,6 +46,7 @@ FRAMEWORK_MODULES: Final = (
     "pytest_ckpt.runs.naming",
     "pytest_ckpt.runs.probe",
     "pytest_ckpt.runs.readings",
+    "pytest_ckpt.runs.training_calls",
     "pytest_ckpt.tiny.",
 )
 SOURCES: Final = {

@@ -21,9 +21,9 @@ from pytest_ckpt.runs.harmless import harmless
 from pytest_ckpt.runs.imports import worth_importing
 from pytest_ckpt.runs.inventory import Inventory
 from pytest_ckpt.runs.ownership import at_exit
-from pytest_ckpt.runs.pretended import is_pretended
 from pytest_ckpt.runs.striking import Striker, notice_loaders
 from pytest_ckpt.runs.together import strangers
+from pytest_ckpt.runs.training_calls import is_pretended, is_training
 
 if TYPE_CHECKING:
     from pytest_ckpt.records.state import Reading
@@ -167,7 +167,7 @@ class Probe:
     # -- modules -----------------------------------------------------------------------------------------------------
 
     def _on_forward(self, module: torch.nn.Module, _args: object) -> None:
-        if torch.compiler.is_compiling() or not self._watches_forward():
+        if torch.compiler.is_compiling() or not (self._is_ours() and is_training()):
             if self._strike is not None and self._is_ours() and not torch.is_grad_enabled():
                 self._striker.reached("evaluation", self._finished)
             return
@@ -178,20 +178,10 @@ class Probe:
         self._forwards.enter(module)
 
     def _on_forwarded(self, module: torch.nn.Module, args: object, kwargs: object, output: object) -> None:
-        if torch.compiler.is_compiling() or not self._watches_forward():
+        if torch.compiler.is_compiling() or not (self._is_ours() and is_training()):
             return
         if self._forwards.leave(module):
             self._end_forward(module, args, kwargs, output)
-
-    def _watches_forward(self) -> bool:
-        """Say whether a module call is part of training: not in another thread, backward pass, trace or transform."""
-        return (
-            self._is_ours()
-            and torch.is_grad_enabled()
-            and torch._C._current_graph_task_id() == -1  # noqa: SLF001 - activation checkpointing calls forward again
-            and torch._C._functorch.maybe_current_level() is None  # noqa: SLF001 - vmap and grad see batched tensors
-            and not torch._C._is_tracing()  # noqa: SLF001 - torch.jit.is_tracing, without its deprecation
-        )
 
     @harmless
     def _begin_forward(self, module: torch.nn.Module) -> None:

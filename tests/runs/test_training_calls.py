@@ -1,4 +1,4 @@
-"""Steps that torch takes only for an optimizer to make its state are no steps of the job."""
+"""Calls of optimizers that are no training: a step that torch takes only to make an optimizer's state is none of the job."""
 
 from __future__ import annotations
 
